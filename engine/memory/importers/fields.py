@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
@@ -14,6 +10,7 @@ from engine.core.chat import Role
 from engine.core.errors import UsageProblem
 from engine.core.i18n import _
 from engine.memory.importers.reasoning import without_reasoning
+from engine.memory.importers.times import parse_time as parse_time
 from engine.memory.records import Conversation, Skipped, Turn
 
 RoleMap = Mapping[str, Role]
@@ -66,33 +63,6 @@ def parse_role(name: object, role_map: RoleMap) -> Role | None:
 def unknown_role(name: object) -> Skipped:
     """A message whose role is not guessed; the user can name it with `--map`."""
     return Skipped(reason=f"unknown role: {name[:40]}" if isinstance(name, str) else "message without a role")
-
-
-_EXCESS_DIGITS = re.compile(r"(\.\d{6})\d+")
-_TIMESTAMP = re.compile(r"[0-9]{10,19}(?:\.[0-9]{1,9})?")
-_LATEST = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
-
-
-def parse_time(value: Any) -> float | None:
-    """Seconds since the epoch from a timestamp in seconds, milli-, micro- or nanoseconds (a number or its digits)
-    or from RFC 3339; None for anything outside the years 1970 to 2200."""
-    if isinstance(value, str) and _TIMESTAMP.fullmatch(value):
-        value = float(value)
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(_EXCESS_DIGITS.sub(r"\1", value.strip()))
-            value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError):
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if (isinstance(value, int) and abs(value) > 10**19) or not math.isfinite(value):
-        return None
-    # The unit follows from the magnitude: 10^11 seconds is the year 5138.
-    seconds = float(value)
-    for _unit in ("milli", "micro", "nano"):
-        seconds = seconds / 1000 if seconds > 10**11 else seconds
-    return seconds if 0 < seconds < _LATEST else None
 
 
 def text_or_empty(value: object) -> str:

@@ -65,7 +65,7 @@ def parse_localized_time(text: str) -> float | None:
     if not clock or not year:
         return None
     date = text[: clock.start()]
-    month_name = next((month for word in _WORD.findall(date) if (month := _month(word))), 0)
+    month_name = next((month for word in _WORD.findall(date) if (month := month_of_name(word))), 0)
     numbers = [int(number) for number in _NUMBER.findall(date.replace(year[0], " ", 1))]
     if month_name and numbers:
         month, day = month_name, numbers[0]
@@ -87,10 +87,11 @@ def parse_localized_time(text: str) -> float | None:
         moment = datetime(int(year[0]), month, day, hour, int(clock[2]), int(clock[3]), tzinfo=UTC)
     except ValueError:
         return None
-    return (moment - timedelta(hours=_zone_hours(text[clock.end() :], date))).timestamp()
+    return (moment - timedelta(hours=zone_hours(text[clock.end() :], date))).timestamp()
 
 
-def _month(word: str) -> int:
+def month_of_name(word: str) -> int:
+    """The month of a word that begins like its name; 0 for other words."""
     plain = "".join(
         sign for sign in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(sign)
     )
@@ -102,7 +103,8 @@ def _month(word: str) -> int:
     return 0
 
 
-def _zone_hours(text: str, date: str) -> float:
+def zone_hours(text: str, date: str) -> float:
+    """Hours east of Greenwich of the zone in a text; the date tells which CST it is. An unknown zone is UTC."""
     if offset := _OFFSET.search(text):
         hours = int(offset[1])
         return hours + (int(offset[2] or 0) / 60) * (-1 if offset[1].startswith("-") else 1)
