@@ -258,6 +258,14 @@ def test_times_of_messages_are_read(tmp_path: Path) -> None:
     assert [turn.text for turn in conversation.turns] == ["a", "b"]
 
 
+def test_one_date_of_a_transcript_decides_how_the_others_are_read(tmp_path: Path) -> None:
+    text = "## Prompt:\n3/7/2026, 2:19:26 AM\n\na\n\n## Response:\n{}, 2:20:00 AM\n\nb\n"
+    for date, times in (("3/27/2026", [1772849966.0, 1774578000.0]), ("3/8/2026", [None, None])):
+        path = write(tmp_path, text.format(date))
+        (conversation,) = (item for item in read(path, ImportOptions()) if isinstance(item, Conversation))
+        assert [turn.time for turn in conversation.turns] == times
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_every_message_is_accounted_for_and_a_second_import_adds_nothing(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, FORMS[name])

@@ -12,7 +12,7 @@ from functools import lru_cache
 import msgspec
 
 from engine.core.chat import Role
-from engine.memory.importers.fields import RoleMap, parse_time
+from engine.memory.importers.fields import RoleMap
 
 PLAIN, ALONE, SAID = "", "alone", "said"
 """Forms of a label: `User: …`, a line that is only a name, and `You said:`. Other labels have their signs as form: `##`,
@@ -142,6 +142,7 @@ _COLON = re.compile(
     re.DOTALL,
 )
 _OUTER_COLON = re.compile(rf"(?>{_ASIDE_TEXT}|[^:：]){{0,130}}+([:：])")
+_NUMBERS = re.compile(r"\d\D{1,4}\d")
 _MAX_ALONE = 48
 _MAX_NAME = 130
 _DECORATIONS = ("#", "*", "_", "[", "【")
@@ -158,7 +159,8 @@ class Label(msgspec.Struct, frozen=True):
     group: str
     rest: str
     """The text after the name on the same line."""
-    time: float | None = None
+    when: str = ""
+    """What stands beside the name and may be its time."""
 
     @property
     def family(self) -> str:
@@ -242,15 +244,15 @@ def _decorated(line: str, role_map: RoleMap) -> Label | None:
 
 
 def _plain(line: str, role_map: RoleMap) -> Label | None:
-    time = None
+    when = ""
     if stamped := _STAMPED.fullmatch(line):
-        time = parse_time((stamped["in"] or stamped["out"]).strip())
+        when = (stamped["in"] or stamped["out"]).strip()
         line = stamped["rest"]
     bare = _SIGN.sub("", line, count=1).lstrip() if _SIGN.match(line.lstrip()) else line
     if colon := _COLON.fullmatch(bare):
         indent, name, _colon, rest = colon.groups()
         label = _known(f"{indent}{PLAIN}", name, rest, role_map)
-        return msgspec.structs.replace(label, time=label.time or time) if label else None
+        return msgspec.structs.replace(label, when=label.when or when) if label else None
     name = bare.strip()
     if name and len(name) <= _MAX_ALONE and not bare[:1].isspace():
         label = _known(ALONE, name, "", role_map)
@@ -272,20 +274,20 @@ def _split_colon(content: str) -> tuple[str, str, str]:
 
 def _known(form: str, written: str, rest: str, role_map: RoleMap, aside: str = "") -> Label | None:
     """The label of a name as written; its role is None when the name is not known."""
-    time = None
+    asides = [aside.strip(" ()（）[]")]
     for _aside in range(2):
         written = _EDGE.sub("", written)
         if match := _ASIDE.search(written):
-            time = parse_time((match["aside"] or match["after"]).strip()) or time
+            asides.append((match["aside"] or match["after"]).strip())
             written = written[: match.start()]
-    time = parse_time(aside.strip(" ()（）[]")) or time
+    when = next((aside for aside in asides if _NUMBERS.search(aside)), "")
     name = " ".join(written.split())
     if not name:
         return None
     if mapped := role_map.get(name.lower()):
-        return Label(form, name, mapped, "mapped", rest, time)
+        return Label(form, name, mapped, "mapped", rest, when)
     name, role, group = _speaker(name, form in (PLAIN, ALONE), form == ALONE)
-    return Label(_said(form) if group == SAID else form, name, role, group, rest, time)
+    return Label(_said(form) if group == SAID else form, name, role, group, rest, when)
 
 
 @lru_cache(4096)

@@ -24,11 +24,15 @@ import msgspec
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import RoleMap
+from engine.memory.importers.times import day_order
 from engine.memory.importers.transcript_labels import SAID, Label, likeness, may_answer, parse_label
 
 _SEPARATOR = re.compile(r"\A\s*+(?:-{3,}|={3,}|\*{3,}|_{3,}|—{3,}|\f)\s*")
 _FENCE = re.compile(r"\s{0,12}(`{3,}|~{3,})\s*([^`\n]*)")
 _HEADING = re.compile(r"\s{0,3}(#{1,6})[ \t]+(\S.*)")
+_TIME_LINE = re.compile(
+    r"\W{0,4}(?=[^\n]{0,20}\d{1,2}:\d{2})(?=[^\n]{0,16}\d)[\d年月日/.,:\s T\u202f+Z-]{8,40}(?:[AaPp]\.?\s?[Mm]\.?|上午|下午)?[\d:\s]{0,12}\W{0,4}"
+)
 _MAX_LABELS = 20_000
 _MAX_NAMES = 50
 
@@ -84,6 +88,11 @@ def heading(line: str) -> str:
     return match[2].strip() if match else ""
 
 
+def time_line(line: str) -> str:
+    """The time that a whole line says; "" for any other line."""
+    return line.strip(" \t*_()[]>") if len(line) <= 60 and _TIME_LINE.fullmatch(line) else ""
+
+
 class Fence:
     """Whether lines stand in fenced code, read one after another."""
 
@@ -127,6 +136,8 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     """Whether labels stand below empty lines."""
     fenced: bool
     """Whether each message stands in a fence of its own."""
+    day_first: bool | None
+    """How the file writes dates such as `3/7/2026`, where one of its dates decides that."""
 
     def label(self, line: str, role_map: RoleMap) -> Label | None:
         """The label of a line, when it is one of this transcript."""
@@ -223,6 +234,7 @@ def _scheme(user: Label | None, assistant: Label | None, labels: list[_Found], r
         separates=True,
         spaced=False,
         fenced=False,
+        day_first=None,
     )
     own = [item for item in labels if plain.label(item.line.text, role_map)]
     later = own[1:]
@@ -230,6 +242,7 @@ def _scheme(user: Label | None, assistant: Label | None, labels: list[_Found], r
     return msgspec.structs.replace(
         plain,
         separates=_separates(own),
+        day_first=day_order(text for item in own for text in (item.label.when, time_line(item.line.after))),
         spaced=spaced * 2 > len(later),
         fenced=len(own) > 1
         and all(is_bare_fence(item.line.after) for item in own)

@@ -10,13 +10,10 @@ import msgspec
 from engine.core.chat import Role
 from engine.memory.importers.fields import RoleMap, message_turn, parse_time
 from engine.memory.importers.transcript_labels import PLAIN, Label, may_answer, parse_label
-from engine.memory.importers.transcript_scheme import Line, Scheme, is_bare_fence, is_separator
+from engine.memory.importers.transcript_scheme import Line, Scheme, is_bare_fence, is_separator, time_line
 from engine.memory.records import Skipped, Turn
 
 _KEY = re.compile(r"\s*[a-z_][a-z0-9_.-]{0,40}:(?:\s.*)?")
-_TIME_LINE = re.compile(
-    r"\W{0,4}(?=[^\n]{0,20}\d{1,2}:\d{2})(?=[^\n]{0,16}\d)[\d年月日/.,:\s T\u202f+Z-]{8,40}(?:[AaPp]\.?\s?[Mm]\.?|上午|下午)?[\d:\s]{0,12}\W{0,4}"
-)
 _FOOTER = re.compile(
     r"\W{0,6}(?:powered|exported|generated|created|saved|converted) (?:by|with|from|on|using|via)\b.{0,200}|\W{0,6}(?:导出自|由.{1,40}(?:导出|生成)|导出时间).{0,200}",
     re.IGNORECASE,
@@ -118,14 +115,14 @@ def _complete(messages: list[_Message], scheme: Scheme, role_map: RoleMap) -> li
 
 def _text(message: _Message, scheme: Scheme, *, is_last: bool) -> tuple[str, float | None]:
     lines = [message.label.rest, *(row.text for row in message.rows)]
-    time = message.label.time
+    time = parse_time(message.label.when, day_first=scheme.day_first)
     while len(lines) > 1 and (
         not lines[-1].strip() or is_separator(lines[-1]) or (is_last and _footer(lines))
     ):
         lines.pop()
     first = next((place for place, line in enumerate(lines) if line.strip()), 0)
-    if first + 1 < len(lines) and len(lines[first]) <= 60 and _TIME_LINE.fullmatch(lines[first]):
-        time = parse_time(lines[first].strip(" \t*_()[]>")) or time
+    if first + 1 < len(lines) and (when := time_line(lines[first])):
+        time = parse_time(when, day_first=scheme.day_first) or time
         lines = lines[first + 1 :]
     if scheme.fenced:
         while lines and not lines[0].strip():
