@@ -257,6 +257,7 @@ def add_pairs(
     ws: Workspace, user: list[str], assistant: list[str], system: str | None, title: str
 ) -> dict[str, object]:
     """Add one conversation with an answer to each question. Raises UsageProblem if their numbers differ."""
+    from engine.core.chat import Role
     from engine.core.errors import UsageProblem
     from engine.memory.records import Conversation, Turn
     from engine.memory.store import MemoryStore
