@@ -30,7 +30,7 @@ _PATTERN = re.compile(
     r"|<\|inner_(?P<inner>prefix|suffix)\|>"
     r"|<unused9(?P<unused>[45])>(?:thought\b)?"
     r"|(?P<gemma><\|channel>[ \t]*(?:thought|thinking|analysis)\b|<channel\|>)"
-    r"|(?:(?:<\|start\|>(?P<author>[^<\n]{0,80}))?(?:assistant)?<\|channel\|>|\A\s*)[ \t]*(?P<channel>[a-z]{1,20})"
+    r"|(?:(?:<\|start\|>(?P<author>[^<\n]{0,80}))?(?:assistant)?<\|channel\|>|\A\s*+)[ \t]*+(?P<channel>[a-z]{1,20})"
     r"(?P<recipient>[^<\n]{0,200}(?:<\|constrain\|>[^<\n]{0,40})?)<\|message\|>"
     r"|(?P<stop><\|(?:end|return|call)\|>)"
     r"|(?P<start><\|(?:start|begin)\|>assistant(?:<\|content\|>)?)"

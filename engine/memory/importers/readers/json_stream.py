@@ -27,7 +27,7 @@ _WHITESPACE = re.compile(r"[\s\ufeff]*")
 _LISTS = re.compile(r"\][\s\ufeff]*\[")
 
 
-_NEXT_LINE = re.compile(r"\n[\s\ufeff]*[{\[]")
+_NEXT_LINE = re.compile(r"\n(?:(?!\n)[\s\ufeff])*+[{\[]")
 _on_broken_line: ContextVar[Callable[[BadInput], None] | None] = ContextVar("on_broken_line", default=None)
 
 
