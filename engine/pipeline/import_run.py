@@ -165,6 +165,8 @@ class _Reading:
         self.conversations = 0
         self.points = 0
         self.late_answers = 0
+        self.first_error: BadInput | None = None
+        """The first fault of a file in a folder or archive."""
 
     def formats(self) -> str:
         """The formats of the files that were read."""
@@ -177,7 +179,7 @@ class _Reading:
         for path in self.paths:
             yield from self._read_path(path)
         if not self.conversations and not self.points:
-            raise empty_container(self.paths[0], ())
+            raise self.first_error or empty_container(self.paths[0], ())
 
     def _read_path(self, path: Path) -> Iterator[ImportItem]:
         files = 0
@@ -203,6 +205,7 @@ class _Reading:
                         raise error from None
             if error is not None:
                 first_error = first_error or error
+                self.first_error = self.first_error or error
                 yield self._unread_file(name, error)
         if not files:
             raise first_error or _only_error(others) or empty_container(path, [file.name for file in others])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import zipfile
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -247,6 +248,18 @@ def test_contacts_are_kept_apart() -> None:
         ("assistant", "在\n怎么了"),
         ("assistant", "好"),
     ]
+
+
+def test_a_zip_whose_only_chat_needs_my_name_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "WhatsApp Chat - Bo.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(WRITERS["whatsapp ios"](tmp_path, TALK, "Bo"), "_chat.txt")
+        archive.writestr("0001-PHOTO.jpg", b"\xff\xd8\xff\xe0")
+    with MemoryStore(tmp_path / "memory.db") as store:
+        with pytest.raises(BadInput, match="does not say who") as error:
+            import_paths(store, [path])
+        assert shlex.split(error.value.hint)[3:] == ["--me", "Bo", str(path)]
+        assert import_paths(store, [path], options=ImportOptions(me=ME)).added == len(DIALOGUES)
 
 
 def test_a_language_model_among_two_speakers_is_the_assistant(tmp_path: Path) -> None:

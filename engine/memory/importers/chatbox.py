@@ -128,7 +128,7 @@ def _turn(message: object, role_map: RoleMap) -> tuple[Turn | None, list[Skipped
         return None, [Skipped(reason="tool message")]
     parts = message.get("contentParts")
     if isinstance(parts, list):
-        kinds = [part.get("type") if isinstance(part, dict) else None for part in parts]
+        kinds = [text_or_empty(part.get("type")) if isinstance(part, dict) else "" for part in parts]
         text, skipped = parse_content(
             [part for part, kind in zip(parts, kinds, strict=True) if kind not in _PROGRAM_PARTS]
         )

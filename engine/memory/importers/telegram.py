@@ -37,7 +37,8 @@ _MEDIA = {
 def detect(path: Path, value: Any) -> bool:
     if not isinstance(value, dict):
         return False
-    if value.get("type") in _TYPES and isinstance(value.get("messages"), list | dict):
+    kind = value.get("type")
+    if isinstance(kind, str) and kind in _TYPES and isinstance(value.get("messages"), list | dict):
         return True
     about = value.get("about")
     owner = value.get("personal_information")
