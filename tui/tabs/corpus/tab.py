@@ -104,6 +104,7 @@ class CorpusTab(Tab):
         """The memory is unusable as it is; a backup fixes it."""
         self._problem = ""
         """Why the list cannot be read."""
+        self._was_preparing = False
         self._panels = Horizontal(self.conversations, self.pane, id="corpus-panels")
         self._empty = Static(id="corpus-empty")
 
@@ -123,9 +124,15 @@ class CorpusTab(Tab):
         self.conversations.load()
 
     def runs_changed(self) -> None:
-        self._draw_empty(self._problem)
         self.summary.draw()
-        self.conversations.load()
+        was_preparing, self._was_preparing = self._was_preparing, self._preparing
+        if self._preparing:
+            self._draw_empty(self._problem)
+        if was_preparing and not self._preparing:
+            # What the run left is read before anything else is said about it.
+            self.conversations.load_again()
+        else:
+            self.conversations.load()
 
     def run_updated(self, message: RunUpdated) -> None:
         if message.view.spec is not None and changes_corpus(message.view.spec.kind):
