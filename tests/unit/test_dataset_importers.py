@@ -127,6 +127,7 @@ ROWS: dict[str, tuple[Any, list[tuple[str, str]]]] = {
     "texts in turn": ({"id": "0", "data": ["Hi", "Hello", Q, A]}, LONGER),
     "messages as pairs": ({"messages": [{"user": "Hi", "assistant": "Hello"}, {"user": Q, "assistant": A}]}, LONGER),
     "list in a table cell": ({"conversations": json.dumps([{"from": "human", "value": Q}, {"from": "gpt", "value": A}])}, PAIR),
+    "messages in a table cell": ({"messages": json.dumps([{"role": "user", "content": Q}, {"role": "assistant", "content": A}])}, PAIR),
     "guanaco": ({"text": f"### Human: Hi### Assistant: Hello### Human: {Q}### Assistant: {A}"}, LONGER),
     "llama": ({"text": f"<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST] Hello </s><s>[INST] {Q} [/INST] {A} </s>"}, [("system", "Be kind."), *LONGER]),
     "chatml": ({"text": f"<|im_start|>user\n{Q}<|im_end|>\n<|im_start|>assistant\n{A}<|im_end|>\n"}, PAIR),
@@ -305,11 +306,23 @@ def test_flat_rows_in_a_circle_are_read_once(tmp_path: Path) -> None:
 
 
 def test_a_list_of_lists_is_one_conversation_each(tmp_path: Path) -> None:
-    conversations, skipped = read(write(tmp_path, "rows.json", [[Q, A], ["Hi", "Hello", Q, A], ["alone"]]))
-    assert [role_texts(one) for one in conversations] == [PAIR]
+    rows = [["Question", "Answer"], [Q, A], ["Hi", "Hello", Q, A], ["alone"]]
+    conversations, skipped = read(write(tmp_path, "rows.json", rows))
+    assert [role_texts(one) for one in conversations] == [PAIR, LONGER]
     assert skipped == {"row of another shape": 2}
-    longer, _skipped = read(write(tmp_path, "longer.json", [["Hi", "Hello", Q, A]] * 2))
-    assert role_texts(longer[0]) == LONGER
+    pairs, _skipped = read(write(tmp_path, "pairs.json", [[["Hi", "Hello"], [Q, A]]] * 2))
+    assert role_texts(pairs[0]) == LONGER
+
+
+@pytest.mark.parametrize("columns", [{"prompt": Q, "response": A}, {"instruction": Q, "output": A}])
+def test_a_list_of_messages_wins_over_columns_that_repeat_a_turn(
+    columns: dict[str, str], tmp_path: Path
+) -> None:
+    messages = [{"role": role[:9], "content": text} for role, text in LONGER]
+    (conversation, _copy), _skipped = read(
+        write(tmp_path, "rows.json", [{**columns, "messages": messages}] * 2)
+    )
+    assert role_texts(conversation) == LONGER
 
 
 def test_messages_named_by_their_only_key_are_one_conversation(tmp_path: Path) -> None:

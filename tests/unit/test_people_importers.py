@@ -360,6 +360,23 @@ def test_placeholders_of_whatsapp_are_no_words(words: str, reason: str, tmp_path
     assert skipped[reason] == bool(reason)
 
 
+@pytest.mark.parametrize(
+    "notice",
+    [
+        "Missed voice call at 6:02 PM",
+        "Messages and calls are end-to-end encrypted.",
+        'Bo changed the subject from "Tea: green" to "Tea"',
+        "\u200eBo: \u200eYou deleted this message.",
+    ],
+)
+def test_notices_of_whatsapp_are_no_third_speaker(notice: str, tmp_path: Path) -> None:
+    lines = ["Bo: a", "Ann: b", notice, "Bo: c", "Ann: d"]
+    text = "".join(f"14/10/2026, 10:0{n} - {line}\n" for n, line in enumerate(lines))
+    (one,), skipped, _late = read(write(tmp_path, "chat.txt", text))
+    assert [text for _role, text in role_texts(one)] == ["a", "b", "c", "d"]
+    assert skipped.total() == 1
+
+
 def test_a_longer_export_replaces_the_shorter_one(tmp_path: Path) -> None:
     with MemoryStore(tmp_path / "memory.db") as store:
         for count in (4, 9, len(TALK), 9, 4):
@@ -459,6 +476,9 @@ def test_damaged_rows_are_counted(name: str, tmp_path: Path) -> None:
         "[2026/1/4 下午7:02:00] {who}：{words}",
         "2026-01-04 19:02 - {who}: {words}",
         "[2026. 1. 4. 오후 7:02:00] {who}: {words}",
+        "[4.1.2026 klo 19.02.00] {who}: {words}",
+        "04/01/2026 à 19:02 - {who}: {words}",
+        "04/01/2026, 19:02 - {who}:{words}",
     ],
 )
 def test_times_of_every_script_are_read(line: str, tmp_path: Path) -> None:

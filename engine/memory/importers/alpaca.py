@@ -19,6 +19,7 @@ from engine.memory.importers.data_columns import (
     ends_with_answer,
     first_of,
     has_column,
+    has_talk,
     question_items,
     read_rows,
 )
@@ -31,7 +32,7 @@ NAME = "alpaca"
 
 def detect(path: Path, value: Any) -> bool:
     row = columns(value)
-    return has_column(row, INSTRUCTION) and has_column(row, ANSWER)
+    return has_column(row, INSTRUCTION) and has_column(row, ANSWER) and not has_talk(row)
 
 
 def read(

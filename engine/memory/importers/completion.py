@@ -1,7 +1,8 @@
 """Rows of one question and its answer, `{"prompt", "completion"}` under any of the names in `data_columns`.
 
 Each is a text or, in TRL's form, a list of messages. Also MindX's training rows, `{"prompt": "用户: …", "completion":
-"助手: …"}`; rows of a `text` with marks of the speakers; and lists of two texts.
+"助手: …"}`; rows of a `text` with marks of the speakers; and lists of texts, of which the first is
+the question.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from engine.memory.importers.data_columns import (
     columns,
     ends_with_answer,
     first_of,
+    is_header,
     is_pair,
     question_items,
     read_rows,
@@ -29,6 +31,7 @@ from engine.memory.importers.data_columns import (
 )
 from engine.memory.importers.fields import ImportOptions, RoleMap
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes
+from engine.memory.importers.turns import text_turn
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "completion"
@@ -39,7 +42,7 @@ _TEXT = ("text", "content", "conversation", "dialogue", "prompt")
 
 
 def detect(path: Path, value: Any) -> bool:
-    return is_pair(value) or _is_text_pair(value) or bool(_whole_dialogue(value, {}))
+    return is_pair(value) or _is_text_list(value) or bool(_whole_dialogue(value, {}))
 
 
 def read(
@@ -52,8 +55,12 @@ def read(
 def _items(value: Any, role_map: RoleMap) -> Items | Skipped:
     if whole := _whole_dialogue(value, role_map):
         return whole
-    if _is_text_pair(value):
-        value = {"question": value[0], "answer": value[1]}
+    if _is_text_list(value) and not is_header(value):
+        return [
+            item
+            for place, text in enumerate(value)
+            for item in text_turn(Role.ASSISTANT if place % 2 else Role.USER, text)
+        ]
     if not is_pair(value):
         return Skipped(reason="row of another shape", is_conversation=True)
     row = columns(value)
@@ -67,9 +74,8 @@ def _items(value: Any, role_map: RoleMap) -> Items | Skipped:
     return [_without_label(item) for item in items]
 
 
-def _is_text_pair(value: object) -> bool:
-    """A row of a list of lists. A header in the first row is not told from a pair of words."""
-    return isinstance(value, list) and len(value) == 2 and all(isinstance(text, str) for text in value)
+def _is_text_list(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(text, str) for text in value)
 
 
 def _whole_dialogue(value: object, role_map: RoleMap) -> Items | None:

@@ -107,7 +107,7 @@ def listed(value: object) -> object:
 def is_pair(row: object) -> bool:
     """Whether a row has a question and an answer in columns of their own."""
     named = columns(next(unfolded(row)))
-    if not named or first_of(named, _CHOICES) is not None:
+    if not named or first_of(named, _CHOICES) is not None or has_talk(named):
         return False
     answer = next((name for name in ANSWER if name in named), "")
     question = next((name for name in QUESTION if name in named), "")
@@ -116,6 +116,18 @@ def is_pair(row: object) -> bool:
     if not answer or not question or not _is_textual(named[answer]):
         return False
     return _is_question(named.get(question, ""))
+
+
+def has_talk(row: Row) -> bool:
+    """Whether a row has a list of messages, beside which a question and an answer repeat one of its turns."""
+    talks = [row.get(name) for name in ("messages", "conversations", "conversation")]
+    return any(isinstance(talk, list) and bool(talk) and _message(talk[0]) is not None for talk in talks)
+
+
+def is_header(row: object) -> bool:
+    """Whether a list of texts names the columns of a table."""
+    names = [_normal(name) for name in row if isinstance(name, str)] if isinstance(row, list) else []
+    return not {*QUESTION, *INSTRUCTION}.isdisjoint(names) and not set(ANSWER).isdisjoint(names[1:])
 
 
 def _is_titled(row: Row) -> bool:

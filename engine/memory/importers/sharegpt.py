@@ -53,16 +53,17 @@ def read(
 def _talk(value: Any) -> list[Any] | None:
     """The list of a row's messages; None when the row has none."""
     if isinstance(value, list):
-        return value if len(value) > 2 and _is_talk(value) else None
+        return value if value and not isinstance(value[0], str) and _is_talk(value) else None
     row = columns(value)
     for name in _LISTS:
         messages = listed(row.get(name))
         if isinstance(messages, list) and (name == "conversations" or _is_talk(messages)):
             return messages
-    # With roles, `messages` are OpenAI's.
     messages = listed(row.get("messages"))
     if isinstance(messages, list) and _is_talk(messages):
-        return None if isinstance(messages[0], dict) and "role" in messages[0] else messages
+        # With roles they are OpenAI's, which a table holds as text.
+        is_openai = isinstance(messages[0], dict) and "role" in messages[0]
+        return None if is_openai and isinstance(row["messages"], list) else messages
     return None
 
 

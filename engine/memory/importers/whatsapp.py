@@ -7,6 +7,7 @@ decided over the whole file. On iOS a U+200E begins what the program wrote. Noth
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice, pairwise
@@ -27,14 +28,17 @@ _DATE = r"(\d{1,4})(?:[./-] ?|年)(\d{1,2})(?:[./-] ?|月)(\d{1,4})[.日]?"
 _AM = r"a\.? ?m\.?|上午|凌晨|早上|오전|午前|ص"
 _PM = r"p\.? ?m\.?|下午|中午|晚上|오후|午後|م"
 _CLOCK = rf"({_AM}|{_PM})? ?(\d{{1,2}})[:.](\d{{2}})(?:[:.](\d{{2}}))? ?({_AM}|{_PM})?"
+_AT = rf"(?:(?!{_AM}|{_PM})[^\W\d_]{{1,3}}\.? )?"
+"""Some languages have a word before the time: `klo 14.08`."""
 _STAMP = re.compile(
-    rf"(?:\[{_DATE}[,，،]? {{0,2}}{_CLOCK}\] ?|{_DATE}[,，،]? {{1,2}}{_CLOCK} [-–] )", re.IGNORECASE
+    rf"(?:\[{_DATE}[,，،]? {{0,2}}{_AT}{_CLOCK}\] ?|{_DATE}[,，،]? {{1,2}}{_AT}{_CLOCK} [-–] )", re.IGNORECASE
 )
 _IS_PM = re.compile(_PM, re.IGNORECASE)
 _MARKS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
 _CLEAN = str.maketrans(dict.fromkeys("\u202f\u2009\u00a0", " ") | dict.fromkeys(_MARKS, ""))
 _STAMP_LENGTH = 80
-_SPEAKER = re.compile(r"(?P<name>[^:：\n]{1,80})[:：] ?(?P<text>.*)", re.DOTALL)
+_SPEAKER = re.compile(r"(?P<name>[^:：\n]{1,80})(?::(?: |\Z)|：|(?<!\d):)(?P<text>.*)", re.DOTALL)
+"""A time in a notice is no speaker: `Missed voice call at 6:02 PM`."""
 _EDITED = re.compile(
     r"(?<=\S)\s?(?:\u200e<[^<>\n:]{4,60}>|<(?:This message was edited|此消息已编辑|此訊息已編輯|Diese Nachricht wurde bearbeitet)\.?>)\Z"
 )
@@ -70,6 +74,7 @@ _MEDIA = (
 _LOCATION = re.compile(r"\S{2,20}: https://(?:maps\.google\.com|foursquare\.com)/\S{1,300}")
 _LOG_LEVELS = frozenset(("trace", "debug", "info", "notice", "warn", "warning", "error", "critical", "fatal"))
 _DETECTION_LINES = 40
+_SENTENCE_SPACES = 3
 _NOTICE_LENGTH = 40
 """What the program writes for an attachment is shorter, its notices are longer."""
 
@@ -112,6 +117,7 @@ def read(path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes) -
         _message(message.rest, more, _time(message, order))
         for message, more in zip(stamped, lines, strict=True)
     ]
+    messages = _without_sentences(messages)
     yield from dialogues([PeopleChat(messages=messages)], source=NAME, path=path, options=options)
 
 
@@ -180,6 +186,18 @@ def _message(rest: str, more: list[str], time: float | None) -> PersonMessage:
     text = _EDITED.sub("", written)
     omitted = _reason(text)
     return PersonMessage(sender=name, text=text.strip(_MARKS), omitted=omitted, time=time)
+
+
+def _without_sentences(messages: list[PersonMessage]) -> list[PersonMessage]:
+    """The messages, with notices that have a colon told from a third speaker: they occur once and are sentences."""
+    counts = Counter(message.sender for message in messages if not message.omitted)
+    sentences = {name for name, count in counts.items() if count == 1 and name.count(" ") >= _SENTENCE_SPACES}
+    if len(counts) < 3:
+        return messages
+    return [
+        PersonMessage(omitted=NOTICE, time=message.time) if message.sender in sentences else message
+        for message in messages
+    ]
 
 
 def _reason(text: str) -> str:
