@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.errors import BadInput
-from engine.memory.importers.fields import ImportOptions, parse_role_map
+from engine.memory.importers import chatml
+from engine.memory.importers.fields import ImportOptions, parse_role, parse_role_map
 from engine.memory.importers.formats import detect_format
 from engine.memory.importers.text import detect, read
 from engine.memory.records import Conversation, Skipped
@@ -314,3 +315,28 @@ def test_any_transcript_is_read_in_linear_time(tmp_path: Path, pump: str) -> Non
             list(read(path, ImportOptions()))
     # Quadratic time would be minutes.
     assert time.process_time() - begun < 20
+
+
+def test_chatml_answers_have_no_reasoning(tmp_path: Path) -> None:
+    text = (
+        "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n<think>\nSECRET\n</think>\n\na<|im_end|>\n"
+        "<|im_start|>user\nq2<|im_end|>\n<|im_start|>assistant\n<think>\nSECRET"
+    )
+    items = list(chatml.read(write(tmp_path, text), ImportOptions()))
+    (conversation,) = (item for item in items if isinstance(item, Conversation))
+    assert [turn.text for turn in conversation.turns] == ["q", "a", "q2"]
+    assert [item.reason for item in items if isinstance(item, Skipped)] == ["reasoning", "reasoning"]
+
+
+@pytest.mark.parametrize(
+    "name", ["gpt-4", "claude-3-opus", "Llama 3.1", "deepseek-r1", "豆包", "GPT-4o mini"]
+)
+def test_names_of_models_are_assistants(name: str) -> None:
+    assert parse_role(name, {}) == "assistant"
+
+
+@pytest.mark.parametrize(
+    "name", ["Ann", "gpt store owner", "claudette", "philip", "yin", "o", "model railway"]
+)
+def test_other_names_have_no_role(name: str) -> None:
+    assert parse_role(name, {}) is None

@@ -10,7 +10,13 @@ from typing import Any
 from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.memory.importers.fields import ImportOptions, build_conversation, parse_role, unknown_role
+from engine.memory.importers.fields import (
+    ImportOptions,
+    build_conversation,
+    message_turn,
+    parse_role,
+    unknown_role,
+)
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, is_zip, text_lines
 from engine.memory.importers.readers.json_stream import MAX_VALUE
 from engine.memory.importers.readers.sqlite import is_sqlite
@@ -46,7 +52,8 @@ def read(
         if role is None:
             items.append(unknown_role(name))
         else:
-            items.append(Turn(role=role, text=text) if text.strip() else Skipped(reason="empty message"))
+            turn, left_out = message_turn(role, text)
+            items.extend((*left_out, turn) if turn else left_out)
 
     for number, line in text_lines(path, on_bytes):
         characters += len(line)

@@ -9,6 +9,7 @@ import msgspec
 from engine.core.chat import Role
 from engine.core.errors import UsageProblem
 from engine.core.i18n import _
+from engine.memory.importers.model_names import is_model_name
 from engine.memory.importers.reasoning import without_reasoning
 from engine.memory.importers.times import parse_time as parse_time
 from engine.memory.records import Conversation, Skipped, Turn
@@ -57,7 +58,9 @@ def parse_role(name: object, role_map: RoleMap) -> Role | None:
     if not isinstance(name, str):
         return None
     key = name.strip().lower()
-    return role_map.get(key) or _ROLES.get(key)
+    if role := role_map.get(key) or _ROLES.get(key):
+        return role
+    return Role.ASSISTANT if is_model_name(key) else None
 
 
 def unknown_role(name: object) -> Skipped:

@@ -13,19 +13,12 @@ import msgspec
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import RoleMap
+from engine.memory.importers.model_names import is_model_name
 
 PLAIN, ALONE, SAID = "", "alone", "said"
 """Forms of a label: `User: …`, a line that is only a name, and `You said:`. Other labels have their signs as form: `##`,
 `**`, `【`."""
 
-_MODEL = re.compile(
-    r"(?:open ?ai|chat ?gpt|gpt|claude|anthropic|gemini|bard|bing|copilot|deepseek|qwen|qwq|kimi|llama|mistral|mixtral|le chat|"
-    r"grok|glm|chatglm|doubao|ernie|hunyuan|gemma|phi|yi|baichuan|internlm|perplexity|meta ai|minimax|command r|"
-    r"o[134](?![a-z])|豆包|元宝|通义千问|通义|千问|文心一言|文心|智谱清言|智谱|讯飞星火|星火|混元|天工|海螺|月之暗面|深度求索)"
-    r"(?:[ \-_/.:]{0,2}(?:\d[\w.]{0,11}|v\d[\w.]{0,9}|r\d|k\d|mini|pro|max|plus|flash|turbo|ultra|lite|air|instant|chat|code|sonnet|"
-    r"haiku|opus|fable|nano|preview|latest|thinking|instruct|large|small|medium|advanced|ai|gpt|深度思考|助手)){0,6}",
-    re.IGNORECASE,
-)
 _GROUPS: dict[tuple[Role, str], str] = {
     (
         Role.USER,
@@ -264,7 +257,7 @@ def _split_colon(content: str) -> tuple[str, str, str]:
     """A name, its colon and what follows; a colon in brackets, in a time or before the tag of a model is none."""
     bare = content.rstrip(":：").rstrip()
     after = _ASIDE.search(bare)
-    if _MODEL.fullmatch(bare) or (after and after["after"]):
+    if is_model_name(bare) or (after and after["after"]):
         return bare, ":", ""
     colon = _OUTER_COLON.match(content)
     if colon is None:
@@ -298,7 +291,7 @@ def _speaker(name: str, is_word: bool, is_alone: bool) -> tuple[str, Role | None
         known = _NAMES.get(speaker.casefold())
         if known and known[0] is Role.USER:
             return name, Role.USER, SAID
-        is_model = _MODEL.fullmatch(speaker) or (known and known[0] is Role.ASSISTANT)
+        is_model = is_model_name(speaker) or (known and known[0] is Role.ASSISTANT)
         return name, Role.ASSISTANT if is_model else None, SAID
     key = name.casefold()
     bare = _NUMBERED.fullmatch(key)
@@ -308,7 +301,7 @@ def _speaker(name: str, is_word: bool, is_alone: bool) -> tuple[str, Role | None
         key, name = bare[1], name[bare.start(1) : bare.end(1)]
     if key in _NAMES and not (is_alone and key in _WEAK):
         return name, *_NAMES[key]
-    return (name, Role.ASSISTANT, "person") if _MODEL.fullmatch(name) else (name, None, "")
+    return (name, Role.ASSISTANT, "person") if is_model_name(name) else (name, None, "")
 
 
 def _said(form: str) -> str:
