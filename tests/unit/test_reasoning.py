@@ -32,6 +32,12 @@ REMOVED = {
     "chain of thought": ("<chain_of_thought>SECRET</chain_of_thought>\nFour.", "Four."),
     "reflection within thinking": ("<thinking>a<reflection>SECRET</reflection>b</thinking><output>Four.</output>", "Four."),
     "empty": ("<think>\n\n</think>\n\nFour.", "Four."),
+    "escaped": ("&lt;think&gt;SECRET&lt;/think&gt;\nFour.", "Four."),
+    "closing tag alone below an open fence": ("```\nSECRET\n</think>\n\nFour.", "Four."),
+    "Ollama in a terminal": ("Thinking...\nSECRET\n...done thinking.\n\nFour.", "Four."),
+    "folded with its time": ("<details><summary>🤔 Thought Process (12s)</summary>SECRET</details>Four.", "Four."),
+    "folded behind a request": ("<details><summary>点击查看思考过程</summary>SECRET</details>四。", "四。"),
+    "callout": ("> [!NOTE]- Thinking\n> SECRET\n\nFour.", "Four."),
     "closing tag alone": ("SECRET, so it is four.\n</think>\n\nFour.", "Four."),
     "closing tag alone in a line": ("SECRET so four.</think>Four.", "Four."),
     "closing tag alone, with code before": ("SECRET `x` \n```py\ny\n```\n</think>\nFour.", "Four."),
@@ -99,6 +105,8 @@ KEPT = [
     "The <think> tag is what DeepSeek writes.",
     "Models write <think> and </think> around it.",
     "Models write <think>...</think> around it.",
+    "DeepSeek wraps it: <think> ... </think>, then it answers.",
+    "I use the tag <think>\nto show it, and </think>\nto end it.",
     "The <think> tag opens it.\nThe </think> tag closes it.",
     "Wrap it into <think>…</think> tags.",
     "DeepSeek 用<think>标签表示思考，用</think>标签结束。",
@@ -162,6 +170,11 @@ def test_the_same_marks_in_a_fence_stay(name: str) -> None:
     assert without_reasoning(text) == (text, [])
 
 
+@pytest.mark.parametrize("text", ["<think/>Four.", "<|channel|>final<|message|>Four.<|return|>"])
+def test_marks_without_reasoning_go_uncounted(text: str) -> None:
+    assert without_reasoning(text) == ("Four.", [])
+
+
 def test_calls_of_tools_are_counted_apart() -> None:
     text = 'a <details type="reasoning" done="true">x\ny</details>\n b<details type="tool_calls">z</details>c'
     assert strip_reasoning(text, Role.ASSISTANT) == (
@@ -186,7 +199,7 @@ PARTS = st.sampled_from(
 @given(st.lists(PARTS, max_size=14).map("".join))
 def test_only_whole_pieces_go_and_what_goes_is_counted(text: str) -> None:
     clean, removed = without_reasoning(text)
-    assert bool(removed) or clean == text
+    assert bool(removed) or "|>" in text or "<think/>" in text or clean == text
     # What stays stands in the text in its order.
     place = 0
     for sign in clean:

@@ -69,6 +69,7 @@ FORMS = {
     "copied in Chinese": "你说：\nName a river\nDeepSeek 说：\nThe Rhine.\n",
     "lines of names": "我\nName a river\n\n豆包\nThe Rhine.\n",
     "times in front": "[2026-03-07 10:11:12] User: Name a river\n[2026-03-07 10:11:15] Assistant: The Rhine.\n",
+    "times and names alone": "2026-03-07 10:11:12 用户\nName a river\n\n2026-03-07 10:11:15 助手\nThe Rhine.\n",
     "metadata in the form of labels": "# Talk\n\n**User:** Ann\n**Created:** 3/2/2026\n\n## Prompt:\n3/2/2026, 10:00:01 AM\n\n"
     "Name a river\n\n## Response:\n3/2/2026, 10:00:05 AM\n\n```plaintext\nThought for 2 seconds\n```\n\nThe Rhine.\n\n---\n"
     "Powered by [an exporter](https://example.com)\n",

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from engine.memory.importers.fields import ImportOptions, parse_time
+from engine.memory.importers.fields import ImportOptions, are_roles, parse_time
 from engine.memory.importers.people import NOTICE, PeopleChat, PersonMessage, dialogues
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, is_zip, text_lines
 from engine.memory.importers.readers.sqlite import is_sqlite
@@ -49,7 +49,7 @@ def detect(path: Path, value: Any) -> bool:
         place + 1 == len(lines) or (lines[place + 1] and not _HEAD.fullmatch(lines[place + 1]))
         for place in heads
     )
-    return len(names) == 2 and has_words
+    return len(names) == 2 and has_words and not are_roles(names)
 
 
 def read(path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes) -> Iterator[ImportItem]:

@@ -63,6 +63,12 @@ def parse_role(name: object, role_map: RoleMap) -> Role | None:
     return Role.ASSISTANT if is_model_name(key) else None
 
 
+def are_roles(names: Iterable[str]) -> bool:
+    """Whether the names of all speakers are those of a user and a model, as in a talk with one: `User` and `GPT-4`."""
+    roles = {parse_role(name, {}) for name in names}
+    return None not in roles and {Role.USER, Role.ASSISTANT} <= roles
+
+
 def unknown_role(name: object) -> Skipped:
     """A message whose role is not guessed; the user can name it with `--map`."""
     return Skipped(reason=f"unknown role: {name[:40]}" if isinstance(name, str) else "message without a role")

@@ -23,15 +23,15 @@ REASONING = "reasoning"
 TOOL = "tool message"
 
 _QUICK = re.compile(
-    r"[<\[【◁](?:[|｜]|unused9|/?details\b|channel\||/?思考|/?推理"
+    r"(?:[<\[【◁]|&lt;)(?:[|｜]|unused9|/?details\b|channel\||/?思考|/?推理"
     r"|/?[ \t]?(?:[a-z0-9]{0,16}[:_-]|ant)?(?:think|thought|reason|scratch|monologue|reflect|chain))",
     re.IGNORECASE,
 )
 """What stands in every text with a mark; looked for first because most answers have none."""
-_LEAK_BEGIN = re.compile(r"\A\s*analysis(?=[A-Z\"'“]|[ \t]*\n)")
+_LEAK_BEGIN = re.compile(r"\A\s*(?:assistant)?(?:analysis|commentary)(?=[A-Z\"'“]|[ \t]*\n)")
 _LEAK_END = re.compile(r"(?<![`\"'“])assistantfinal(?![`\"'”a-z])")
 _LEAK_END_ALONE = re.compile(r"(?<=[.!?。！？)\n…])assistantfinal(?=[^\sa-z`\"'])")
-_LEAK_CUT = re.compile(r"\A\s*analysis(?=[A-Z][a-z]*['’]?[a-z]* )")
+_LEAK_CUT = re.compile(r"\A\s*(?:assistant)?analysis(?=[A-Z][a-z]*['’]?[a-z]* )")
 _GRANITE = re.compile(r"\A\s*Here(?:'s| is) my thought process\s*:", re.IGNORECASE)
 _GRANITE_ANSWER = re.compile(r"Here(?:'s| is) my response\s*:", re.IGNORECASE)
 _ANSWER = re.compile(
@@ -67,11 +67,13 @@ def without_reasoning(text: str) -> tuple[str, list[str]]:
     clean, more = _without_named(clean)
     removed += more
     if _QUICK.search(clean):
-        clean, marked = _Scan(clean).run()
-        if marked:
-            clean, shown = _without_shown(clean)
+        scanned, marked = _Scan(clean).run()
+        if scanned != clean:
+            clean, shown = _without_shown(scanned)
             removed += marked + shown
-    return (_without_answer_marks(clean).strip("\n"), removed) if removed else (text, removed)
+    if clean == text:
+        return text, []
+    return _without_answer_marks(clean).strip("\n"), removed
 
 
 def _without_shown(text: str) -> tuple[str, list[str]]:
@@ -155,7 +157,15 @@ class _Scan:
             mark = self.marks[later]
             if mark.kind == "fence" and mark.closes and mark.name.startswith(opening.name):
                 return later + 1
+        # Never closed: reasoning that was written without an opening mark may have left it open.
+        for later in range(number + 1, len(self.marks)):
+            mark = self.marks[later]
+            if mark.closes and mark.kind not in ("fence", "details") and self._stands_alone(mark):
+                return later
         return len(self.marks)
+
+    def _stands_alone(self, mark: Mark) -> bool:
+        return self._begins_line(mark) and self._ends_line(mark)
 
     def _channel(self, number: int) -> None:
         """A message of gpt-oss: only what it writes into `final`, and its words to the person before a call, is text."""
@@ -205,9 +215,10 @@ class _Scan:
         ):
             return False
         if not self._in_sentence(mark):
-            return True
+            dots = text[mark.end : min(closing.start, mark.end + 8)].strip()
+            return not (dots in ("...", "…", "……") and _SPOKEN_OF.match(text, closing.end))
         if not same_line or not is_partner:
-            return is_partner and closes_line
+            return is_partner and closes_line and not self._in_sentence(closing)
         content = text[mark.end : min(closing.start, mark.end + 200)]
         apart = text[mark.end].isspace() and text[closing.start - 1].isspace()
         return (

@@ -23,7 +23,7 @@ _PIPE_NAME = r"/?[a-z_]{0,12}?(?:think(?:ing)?|thoughts?|reasoning)(?:_[a-z]{1,1
 _PATTERN = re.compile(
     r"^[ \t>]{0,20}(?P<item>(?:[-*+]|\d{1,9}[.)])[ \t]{1,4})?(?P<fence>`{3,}|~{3,})(?P<info>[^\n`]*)$"
     r"|(?P<ticks>`+)"
-    rf"|<(?P<tag_close>/?)[ \t]?(?P<tag>{_NAME})(?:\s[^<>]{{0,500}}?)?[ \t]?(?P<empty>/?)>"
+    rf"|(?:<|&lt;)(?P<tag_close>/?)[ \t]?(?P<tag>{_NAME})(?:\s[^<>]{{0,500}}?)?[ \t]?(?P<empty>/?)(?:>|&gt;)"
     rf"|(?:\[|【)(?P<bracket_close>/?)(?P<bracket>{_BRACKET_NAME})(?:\]|】)(?![(\[:])"
     r"|◁(?P<kimi_close>/?)(?P<kimi>think(?:ing)?)▷"
     rf"|<[|｜](?P<pipe>{_PIPE_NAME})[|｜]>"

@@ -20,11 +20,11 @@ _THOUGHT = re.compile(
     rf"(?:thought|thinking|reasoned|reasoning|pondered|mused|worked)(?: (?:about|on|through) [^\n]{{1,60}}?)?"
     rf"(?: for {_DURATION}| ?\({_DURATION}\))"
     r"|(?:show|hide|view|expand|collapse) (?:thinking|reasoning|thoughts|thought process)"
-    r"|(?:finished|done|stopped|completed) (?:thinking|reasoning)|(?:thinking|reasoning) (?:completed?|finished|done)"
+    rf"|(?:finished|done|stopped|completed) (?:thinking|reasoning)|(?:thinking|reasoning) (?:completed?|finished|done)(?: ?[·,–-] ?{_DURATION})?"
     r"|thinking ?(?:\.{2,}|…)"
     rf"|(?:已|已经|已經)?(?:深度|完成)?(?:思考|推理)(?:完成|完毕|完畢)?了? ?{_SPENT}"
     rf"|(?:思考|推理)(?:用时|耗时|時間|用時) ?[:：]? ?{_HAN_DURATION}"
-    r"|(?:已|已经|已經)(?:完成)?(?:深度)?(?:思考|推理)(?:完成|完毕|过程)?|(?:深度)?思考(?:完成|完毕|中)(?: ?(?:\.{2,}|…+))?"
+    r"|(?:已|已经|已經)(?:完成)?(?:深度)?(?:思考|推理)(?:完成|完毕|过程)?|(?:深度|正在)?思考(?:完成|完毕|中|(?<=正在思考))(?: ?(?:\.{2,}|…+))?"
     r"|(?:显示|隐藏|查看|展开|收起|顯示)(?:思路|思考过程|推理过程|思考過程)"
     r"|\d{1,5} ?秒間?(?:思考しました|考えました)|\d{1,5} ?초 ?동안 ?생각(?:함|했습니다)?"
     r"|(?:nachgedacht für|dachte) \d{1,5} ?(?:sekunden?|minuten?|s)(?: (?:lang )?nach)?"
@@ -35,13 +35,20 @@ _THOUGHT = re.compile(
     re.IGNORECASE,
 )
 _TITLE = re.compile(
-    r"(?:the |my |model |ai |internal |deep |hidden |assistant'?s? )?"
+    r"(?:the |my |model |ai |internal |deep |hidden |assistant'?s? |click to (?:show|view|expand) )?"
     r"(?:think(?:ing)?|thoughts?|reasoning|chain[- ]of[- ]thoughts?|inner monologue|scratchpad)"
     r"(?: (?:process|content|chain|steps?|trace|block|summary|log))?"
-    r"|(?:模型|深度|内部|内心)?(?:思考|推理|思维)(?:过程|过程|過程|内容|链|鏈|步骤|プロセス|摘要)?|思路|思維鏈|推論過程"
+    r"|(?:点击)?(?:查看|展开|显示)?(?:模型|深度|内部|内心)?(?:思考|推理|思维)(?:过程|过程|過程|内容|链|鏈|步骤|プロセス|摘要)?|思路|思維鏈|推論過程"
     r"|gedankengang|denkprozess|raisonnement|réflexion|pensamiento|razonamiento|raciocínio|생각(?: ?과정)?|추론(?: ?과정)?",
     re.IGNORECASE,
 )
+_ASIDE = re.compile(r" ?[(（][^()（）]{1,30}[)）]$")
+_CALLOUT = re.compile(r"\[![\w-]{1,20}\][+-]?")
+_BEGUN, _DONE = (
+    re.compile(r"\s*Thinking\.\.\.\s*\n"),
+    re.compile(r"^\.\.\.done thinking\.[ \t]*$", re.MULTILINE),
+)
+"""Around the reasoning in the terminal of Ollama."""
 _DECORATION = re.compile(r"^[\W_]+|[^\w)）.…]+$|(?<!\.)[.:：]$")
 _MARKUP = re.compile(r"</?(?:b|i|u|em|strong|small|span|font|p|code)\b[^<>\n]{0,100}>", re.IGNORECASE)
 _FENCE = re.compile(r"\s{0,20}(`{3,}|~{3,})\s*([^\s`]{0,40})[^\n`]{0,100}")
@@ -83,9 +90,8 @@ def is_thought_line(line: str) -> bool:
 
 def is_thought_title(line: str) -> bool:
     """Whether a whole line is the title of a model's reasoning: `Thinking`, `思考过程`, or a thought line."""
-    return len(line) <= _LINE_LENGTH and bool(
-        _TITLE.fullmatch(_plain(line)) or _THOUGHT.fullmatch(_plain(line))
-    )
+    plain = _plain(line) if len(line) <= _LINE_LENGTH else ""
+    return bool(_TITLE.fullmatch(_ASIDE.sub("", plain)) or _THOUGHT.fullmatch(plain))
 
 
 def skip_shown_thought(text: str) -> int:
@@ -94,6 +100,8 @@ def skip_shown_thought(text: str) -> int:
     That is: a thought line and a quote right below it, a quote or a fence that begins with one, a fence whose language
     is `thinking`, and a heading `Thinking` up to the heading of the answer.
     """
+    if _BEGUN.match(text) and (done := _DONE.search(text)):
+        return done.end()
     start = len(text) - len(text.lstrip())
     line, after = _line(text, start)
     if line.lstrip().startswith(">"):
@@ -111,7 +119,7 @@ def skip_shown_thought(text: str) -> int:
 
 
 def _plain(line: str) -> str:
-    bare = _MARKUP.sub("", line).strip()
+    bare = _CALLOUT.sub("", _MARKUP.sub("", line), count=1).strip()
     for _side in range(3):
         bare = _DECORATION.sub("", bare).strip()
     return " ".join(bare.split())

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from engine.memory.importers.fields import ImportOptions
+from engine.memory.importers.fields import ImportOptions, are_roles
 from engine.memory.importers.people import NOTICE, PeopleChat, PersonMessage, dialogues
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, is_zip, text_lines
 from engine.memory.importers.readers.sqlite import is_sqlite
@@ -94,7 +94,7 @@ def detect(path: Path, value: Any) -> bool:
         found[1] for _number, line in islice(text_lines(path), _DETECTION_LINES) if (found := _stamp(line))
     ]
     names = {match["name"].strip(_MARKS).lower() for rest in rests if (match := _SPEAKER.match(rest))}
-    return bool(names - _LOG_LEVELS) and not names & _LOG_LEVELS
+    return bool(names - _LOG_LEVELS) and not names & _LOG_LEVELS and not are_roles(names)
 
 
 def read(path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes) -> Iterator[ImportItem]:
