@@ -24,8 +24,7 @@ from engine.memory.records import Conversation, Skipped, Turn
 NAME = "vscode"
 
 _INITIAL, _SET, _PUSH, _DELETE = range(4)
-_EMPTY_FENCE = re.compile(r"\n?^```[^\n`]{0,100}\n\s{0,100}```[ \t]*$", re.MULTILINE)
-"""Around an edit of a file, which is a part of its own."""
+_FENCE = re.compile(r"^[ \t]{0,3}(`{3,}|~{3,})(?P<info>[^\n`]{0,100})$", re.MULTILINE)
 
 
 def detect(path: Path, value: Any) -> bool:
@@ -159,7 +158,23 @@ def _answer(response: object) -> tuple[str, list[Skipped]]:
         elif kind in (None, "markdownContent", "markdownVuln"):
             texts.append(_markdown(part))
     text = "".join(texts)
-    return _EMPTY_FENCE.sub("", text) if "```" in text else text, skipped
+    return _without_empty_fences(text) if "```" in text else text, skipped
+
+
+def _without_empty_fences(text: str) -> str:
+    """The text without code blocks of blanks: they stood around an edit of a file, which is a part of its own."""
+    kept: list[str] = []
+    place = 0
+    opening: re.Match[str] | None = None
+    for fence in _FENCE.finditer(text):
+        if opening is None:
+            opening = fence
+        elif fence[1].startswith(opening[1]) and not fence["info"].strip():
+            if not text[opening.end() : fence.start()].strip():
+                kept.append(text[place : opening.start()].removesuffix("\n"))
+                place = fence.end()
+            opening = None
+    return "".join((*kept, text[place:]))
 
 
 def _markdown(part: object) -> str:
