@@ -80,7 +80,11 @@ def _turns(pairs: list[Any], visible: list[Any], metadata: object) -> Iterator[T
             yield from text_turn(Role.USER, words[0], time=_time(about[0].get("timestamp"), _TIME))
         versions = about[1].get("versions")
         texts = (
-            [version.get("content") for version in versions if isinstance(version, dict)]
+            [
+                _plain(version.get("content"), version.get("visible_content"))
+                for version in versions
+                if isinstance(version, dict)
+            ]
             if isinstance(versions, list)
             else []
         )
