@@ -228,10 +228,13 @@ def history_items(value: object, role_map: RoleMap) -> Items:
 
 def answer_items(value: object, role_map: RoleMap, *, masked: bool = False) -> Items:
     """The answer of a row: a text, messages, or a list of texts, of which the others are alternatives."""
-    value = listed(value)
+    given, value = value, listed(value)
     messages = None if isinstance(value, str) else spoken(value, role_map)
     if messages is not None:
         return masked_items(messages) if masked else messages
+    if isinstance(given, str) and not (isinstance(value, dict) and "answer_start" in value):
+        # The answer itself is JSON.
+        value = given
     if isinstance(value, dict):
         value = value.get("text")
     texts = [

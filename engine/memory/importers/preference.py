@@ -87,7 +87,6 @@ def _before(row: Row, role_map: RoleMap) -> Items:
 
 def _with_context(value: object, before: Items, role_map: RoleMap) -> Items:
     """The whole talk with this answer: `before` is left away where the answer repeats it."""
-    value = listed(value)
     talk = spoken(value, role_map)
     if talk is None:
         return before + answer_items(value, role_map)
