@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core.errors import BadInput, UsageProblem
-from engine.memory.importers.fields import ImportOptions
+from engine.memory.importers.fields import ImportOptions, parse_role_map
 from engine.memory.importers.formats import detect_format, find_importer
 from engine.memory.importers.imessage import attributed_text
 from engine.memory.importers.people import parse_silence
+from engine.memory.importers.wechat import quoting_text
 from engine.memory.records import Conversation, LateAnswers, Skipped
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import ImportReport, import_paths, late_answers_text
@@ -119,6 +120,13 @@ def test_the_other_person_can_be_the_assistant(name: str, tmp_path: Path) -> Non
         ("user", "yes\nwhat is it?"),
         ("assistant", "nothing"),
     ]
+
+
+def test_a_map_of_roles_names_the_assistant_too(tmp_path: Path) -> None:
+    path = WRITERS["whatsapp ios"](tmp_path, TALK, "Bo")
+    options = ImportOptions(roles=parse_role_map({"Bo": "user", "Ann": "assistant"}))
+    items = list(find_importer("whatsapp").read(path, options))
+    assert [role_texts(item) for item in items if isinstance(item, Conversation)] == DIALOGUES
 
 
 def test_a_name_that_nobody_has_is_said(tmp_path: Path) -> None:
@@ -433,6 +441,11 @@ def test_other_silences_are_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["hi", "好" * 60, "a" * 127, "a" * 128, "é" * 3000])
 def test_archived_strings_of_any_length_are_read(text: str) -> None:
     assert attributed_text(attributed(text)) == text
+
+
+def test_titles_that_do_not_end_are_searched_once() -> None:
+    assert quoting_text("<title>" * 200_000) == ""
+    assert quoting_text("<msg><title>a &lt; b</title><x/></msg>") == "a < b"
 
 
 @pytest.mark.parametrize("data", [b"", b"NSString", b"NSString+", b"NSString+\x81", b"NSString+\xff\x00a"])

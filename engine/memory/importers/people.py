@@ -101,7 +101,7 @@ def dialogues(
             # Most bots answer with menus.
             yield Skipped(reason="chat with a bot", is_conversation=True)
             continue
-        me = chat.bot or _find_me(chat, speakers, options.me)
+        me = chat.bot or _find_me(chat, speakers, options)
         if me is None and not options.me:
             raise _unknown_me(chat, speakers, path)
         if me is None:
@@ -124,15 +124,16 @@ def _speakers(chat: PeopleChat) -> dict[str, tuple[str, int]]:
     return speakers
 
 
-def _find_me(chat: PeopleChat, speakers: dict[str, tuple[str, int]], name: str) -> str | None:
+def _find_me(chat: PeopleChat, speakers: dict[str, tuple[str, int]], options: ImportOptions) -> str | None:
     """The person who is the assistant: by name, by the file, or as the only known program of the two."""
-    named = [
-        key
-        for key, (shown, _n) in speakers.items()
-        if name and _folded(name) in (_folded(shown), _folded(key))
+    name = _folded(options.me)
+    named = [key for key, (shown, _n) in speakers.items() if name and name in (_folded(shown), _folded(key))]
+    mapped = [
+        key for key, (shown, _n) in speakers.items() if options.roles.get(_folded(shown)) is Role.ASSISTANT
     ]
-    if len(named) == 1:
-        return named[0]
+    for found in (named, mapped):
+        if len(found) == 1:
+            return found[0]
     if _ME in speakers:
         return _ME
     others = {message.person for message in chat.messages if message.is_me is False}

@@ -22,7 +22,7 @@ NAME = "wechat"
 _DUMP = {"type_name", "is_sender", "talker", "room_name", "CreateTime"}
 _MEMO = {"TalkerId", "Type", "IsSender", "CreateTime", "StrContent"}
 _GROUP = "@chatroom"
-_TITLE = re.compile(r"<title>(.{0,20000}?)</title>", re.DOTALL)
+_TITLE, _TITLE_END = "<title>", "</title>"
 _SLASHED = re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2}) (\d{1,2}):(\d{2})(?::(\d{2}))?")
 _RECALLED = re.compile(r"撤回|recalled a message")
 _WORDS = (
@@ -130,8 +130,9 @@ def quoting_text(content: str) -> str:
     """What the author of a quote wrote: the title of its XML, or the text itself."""
     if not content.lstrip().startswith("<"):
         return content
-    title = _TITLE.search(content)
-    return html.unescape(title[1]).strip() if title else ""
+    _before, _mark, rest = content.partition(_TITLE)
+    title, end, _after = rest.partition(_TITLE_END)
+    return html.unescape(title).strip() if end else ""
 
 
 def _memo_message(row: dict[str, Any]) -> PersonMessage:
