@@ -55,6 +55,9 @@ FORMS = {
     "headings with times": "## User (2026-03-07 02:19)\n\nName a river\n\n## Assistant (2026-03-07 02:20)\n\nThe Rhine.",
     "a model with its tag": "#### You:\nName a river\n\n#### llama3:8b:\nThe Rhine.\n",
     "prompt and response": "## Prompt:\n\nName a river\n\n## Response:\n\nThe Rhine.\n",
+    "a title that is a name": "# Gemini\n\n## 👤 You\nName a river\n\n## ✨ Gemini\nThe Rhine.\n",
+    "headings of two levels": "##### You said:\nName a river\n\n###### ChatGPT said:\nThe Rhine.\n",
+    "headings with numbers": "## 1. User\n\nName a river\n\n## 2. Assistant\n\nThe Rhine.\n",
     "bold": "**You**\n\nName a river\n\n**ChatGPT**\n\nThe Rhine.\n",
     "bold with colons": "**User:** Name a river\n\n**Assistant:** The Rhine.\n",
     "bold with colons outside": "**User**: Name a river\n\n**Assistant**: The Rhine.\n",
@@ -136,6 +139,8 @@ SEPARATED = {
     "rules of other signs": ("User: a\nAssistant: b\n\n=====\n\nUser: c\nAssistant: d\n", 2),
     "rules before instructions": ("system: s\nuser: a\nassistant: b\n---\nsystem: s\nuser: c\nassistant: d\n", 2),
     "rules between all messages": ("User: a\n---\nAssistant: b\n---\nUser: c\n---\nAssistant: d\n", 1),
+    "rules of other shapes": ("User: a\nAssistant: b\n\n* * *\n\nUser: c\nAssistant: d\n", 2),
+    "rules with words": ("User: a\nAssistant: b\n--- Conversation 2 ---\nUser: c\nAssistant: d\n", 2),
     "rules between exchanges of headings": ("## User\na\n## Assistant\nb\n\n---\n\n## User\nc\n## Assistant\nd\n", 1),
     "rules between longer talks of headings": (
         "## User\na\n## Assistant\nb\n## User\na\n## Assistant\nb\n---\n## User\nc\n## Assistant\nd\n",
@@ -220,6 +225,8 @@ def test_an_answer_of_another_model_is_no_part_of_the_question(tmp_path: Path) -
         "第一章\n\n他说：你好。\n\n她问：是谁？\n",
         "- **Model:** T-800\n- **Year:** 1984\n",
         "Shopping\n\nme: milk\n",
+        "XXX\nYOU\nZZZ\nBING\nBIZ\n",
+        "system: linux\nuser: root\nmodel: x1\n",
     ],
 )
 def test_notes_are_no_conversation(tmp_path: Path, text: str) -> None:

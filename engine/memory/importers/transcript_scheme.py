@@ -25,9 +25,11 @@ import msgspec
 from engine.core.chat import Role
 from engine.memory.importers.fields import RoleMap
 from engine.memory.importers.times import day_order
-from engine.memory.importers.transcript_labels import SAID, Label, likeness, may_answer, parse_label
+from engine.memory.importers.transcript_labels import ALONE, SAID, Label, likeness, may_answer, parse_label
 
-_SEPARATOR = re.compile(r"\A\s*+(?:-{3,}|={3,}|\*{3,}|_{3,}|—{3,}|\f)\s*")
+_SEPARATOR = re.compile(
+    r"\A\s*+(?:-{3,}|={3,}|\*{3,}|_{3,}|—{3,}|\f|(?:[-*_] ){2,20}[-*_]|([-=*])\1{2,20}[^-=*\n]{1,60}\1{3,20})\s*"
+)
 _FENCE = re.compile(r"\s{0,12}(`{3,}|~{3,})\s*([^`\n]*)")
 _HEADING = re.compile(r"\s{0,3}(#{1,6})[ \t]+(\S.*)")
 _TIME_LINE = re.compile(
@@ -208,10 +210,17 @@ def _pair(labels: list[_Found], *, mapped: bool) -> tuple[Label, Label] | None:
         if label.role in (Role.USER, Role.ASSISTANT):
             speakers.setdefault((label.role, label.name, label.form), label)
             counts[label.name] += 1
-    # A word of other texts is a name where it is repeated.
-    named = (label for label in speakers.values() if not label.is_weak or counts[label.name] > 1)
+    # A word of other texts is a name where it is repeated; one alone on its line also below an empty line.
+    parted = {(item.label.role, item.label.name) for item in labels if item.line.follows_blank}
+    named = (
+        label
+        for label in speakers.values()
+        if counts[label.name] > 1
+        or not (label.is_weak or (label.form == ALONE and (label.role, label.name) not in parted))
+    )
     ordered = list(islice(named, _MAX_NAMES))
-    for wanted in (True, False) if mapped else (False,):
+    # Of two levels of headings, the higher one may be a title.
+    for wanted, one_form in ((True, False), (False, True), (False, False))[not mapped :]:
         for label in ordered:
             partners = [
                 other
@@ -219,6 +228,7 @@ def _pair(labels: list[_Found], *, mapped: bool) -> tuple[Label, Label] | None:
                 if other.role is not label.role
                 and may_answer(*((label, other) if label.role is Role.USER else (other, label)))
                 and (not wanted or "mapped" in (label.group, other.group))
+                and (not one_form or label.form == other.form)
             ]
             if partners:
                 partner = min(partners, key=lambda other: (other.group != "mapped", likeness(label, other)))
