@@ -77,8 +77,9 @@ REVIEW_LABELS: dict[str, str] = {
     "reviewed": N_("reviewed"),
     "edited": N_("edited"),
     "flagged": N_("flagged"),
+    "redacted": N_("redacted"),
 }
-"""What the user did with a conversation; a filter line takes these words as states."""
+"""What else the screen says of a conversation; a filter line takes these words as states."""
 
 STAGE_LABELS: dict[CorpusStage, str] = {
     CorpusStage.COLLECT: N_("no pair"),

@@ -90,7 +90,9 @@ class LinePrompt(ModalScreen[str | None]):
         with Horizontal():
             yield Static(safe(one_line(self.question), "bold"))
             if self._choices:
-                offered = "  ".join(f"{n} {text}" for n, (_answer, text) in enumerate(self._choices, 1))
+                offered = "  ".join(
+                    [*(f"{n} {text}" for n, (_answer, text) in enumerate(self._choices, 1)), _("esc no")]
+                )
                 yield Static(safe(offered, "$foreground-muted"), id="ask-choices")
             yield Input(self._value, select_on_focus=False, compact=True)
             yield Static(id="ask-problem", classes="error")
@@ -131,7 +133,7 @@ class LinePrompt(ModalScreen[str | None]):
 
     def _stack_if_narrow(self) -> None:
         """On a narrow screen the choices are on a line above the field."""
-        width = cells(self.question) + sum(cells(text) + 4 for _answer, text in self._choices) + 20
+        width = cells(self.question) + sum(cells(text) + 4 for _answer, text in self._choices) + 28
         if width > self.app.size.width:
             row = self.query_one(Horizontal)
             row.styles.layout = "vertical"

@@ -98,6 +98,9 @@ REVIEW_SQL = {
     "reviewed": REVIEWED_SQL,
     "edited": EDITED_SQL,
     "flagged": f"COALESCE({FLAG_SQL} = 'flagged', 0)",
+    "redacted": (
+        "EXISTS (SELECT 1 FROM ledger l WHERE l.conversation_id = k.conversation_id AND l.action = 'redact')"
+    ),
 }
 """What `state` takes besides the states."""
 _TEXT = (

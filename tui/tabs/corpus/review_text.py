@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from engine.core.i18n import N_, _, bracketed, n_
+from engine.core.i18n import N_, _, bracketed, colon, n_
 from engine.core.local_time import local_time
 from engine.corpus.enums import STATE_LABELS, CorpusStage, ReviewState
 from engine.corpus.ledger import placeholder
@@ -178,7 +178,7 @@ def _summary(rows: list[ReviewReason]) -> list[ReviewReason]:
 def _why_line(row: ReviewReason, *, turn: bool = False) -> TextBlock:
     parts = [reason_text(row.reason)]
     if turn and row.turn >= 0:
-        parts[0] = _("turn {n}").format(n=row.turn + 1) + ": " + parts[0]
+        parts[0] = colon(_("turn {n}").format(n=row.turn + 1), parts[0])
     if row.spans:
         # Positions are shown from 1.
         parts.append(_(", ").join(f"{start + 1}–{end}" for _type, start, end in row.spans[:4]))
@@ -195,7 +195,8 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
         where = _("turn {n}").format(n=row.turn + 1) if row.turn >= 0 else _("conversation")
         stage = stage_name(row.stage)
         line = _why_line(row).spans[0].text
-        blocks.append(TextBlock(_("why"), (StyledSpan(f"{stage}, {where}: {line}"),), "warning"))
+        text = colon(_(", ").join([stage, where]), line)
+        blocks.append(TextBlock(_("why"), (StyledSpan(text),), "warning"))
     for decision in detail.decisions:
         when = local_time("%m-%d %H:%M", decision.time)
         reason = rejection_text(decision.reason)
