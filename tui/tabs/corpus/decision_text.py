@@ -50,6 +50,11 @@ _KINDS = {
 }
 
 
+def first_of(decisions: Sequence[ReviewDecision]) -> ReviewDecision:
+    """The oldest: undo goes from the newest."""
+    return min(decisions, key=lambda decision: decision.seq)
+
+
 def rejection_text(reason: str) -> str:
     """The user's reason for a rejection as the list of reasons shows it."""
     return _(REJECTION_LABELS[reason]) if reason in REJECTION_LABELS else reason
@@ -75,7 +80,7 @@ def step_text(
 
     `items` are the conversations as they are after it: all of them, or the first ones.
     """
-    first = decisions[0]
+    first = first_of(decisions)
     rule = next((decision for decision in decisions if not decision.id), None)
     if rule is not None:
         return _cut(_(_KINDS[DecisionKind(rule.verdict), step]), rule.text, width)

@@ -29,7 +29,7 @@ from tui.tabs.base import Tab
 from tui.tabs.corpus.backup_offer import offer_backup, restored_text
 from tui.tabs.corpus.conversation_pane import READ_AHEAD, ConversationPane
 from tui.tabs.corpus.decide_actions import MARGIN, DecideActions
-from tui.tabs.corpus.decision_text import DecisionStep, step_text
+from tui.tabs.corpus.decision_text import DecisionStep, first_of, step_text
 from tui.tabs.corpus.decisions import DecisionRecorder, FollowUp
 from tui.tabs.corpus.edit_actions import EditActions
 from tui.tabs.corpus.filter_prompt import FilterPrompt
@@ -233,8 +233,7 @@ class CorpusTab(Tab):
     @on(DecisionRecorder.Written)
     def _written(self, message: DecisionRecorder.Written) -> None:
         follow_up = self.recorder.confirm(message.job)
-        # Undo goes from the newest; the first conversation is named and shown, whatever the order.
-        decisions = sorted(message.decisions, key=lambda decision: decision.seq)
+        decisions = message.decisions
         ids = [decision.id for decision in decisions if decision.id]
         self.reader.expire_details(ids)
         self.summary.refresh_figures()
@@ -269,7 +268,8 @@ class CorpusTab(Tab):
     async def _reread(self, decisions: Sequence[ReviewDecision], follow_up: FollowUp) -> None:
         sent = False
         try:
-            items = await self.reader.read_items([one.id for one in decisions[:REREAD_MAX]], fresh=True)
+            some = [*decisions[:REREAD_MAX], first_of(decisions)]
+            items = await self.reader.read_items(list(dict.fromkeys(one.id for one in some)), fresh=True)
             sent = self.post_message(self.Reread(decisions, items, follow_up))
         finally:
             if not sent:
@@ -280,7 +280,7 @@ class CorpusTab(Tab):
         decisions, follow_up = message.decisions, message.follow_up
         rows = self.conversations
         try:
-            if len(decisions) > len(message.items):
+            if len(decisions) > REREAD_MAX:
                 self.reader.expire()
                 rows.request_rows_again()
             rows.set_items(message.items)
