@@ -215,13 +215,15 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """`write_bytes` of UTF-8 text."""
-    write_bytes(path, text.encode("utf-8"), mode=mode)
+    """`write_bytes` of UTF-8 text; file names that are not UTF-8 stand in it as their bytes."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"), mode=mode)
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
     """Writes indented JSON. Raises ValueError for NaN and infinities, which are not JSON."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n", mode=mode)
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    # A byte of a file name that is not UTF-8 becomes the escape of a lone surrogate, which Python reads again.
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), mode=mode)
 
 
 @contextlib.contextmanager

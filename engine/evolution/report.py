@@ -8,6 +8,7 @@ import msgspec
 
 from engine.core import files
 from engine.core.i18n import N_, _, bracketed, n_
+from engine.core.json_text import encode_json
 from engine.core.paths import Workspace
 from engine.evolution.bookkeeping import OpenCycle
 from engine.evolution.evaluation import ModelMeasurement, perplexity_at
@@ -198,5 +199,5 @@ def self_answer_summary(stats: SyntheticStats) -> str:
 def write_report(ws: Workspace, report: EvolutionReport) -> Path:
     """Writes the report; returns its path. Raises OSError."""
     path = ws.training / f"report_{report.run_id}.json"
-    files.write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    files.write_bytes(path, msgspec.json.format(encode_json(report), indent=2) + b"\n")
     return path

@@ -13,6 +13,7 @@ import torch
 
 from engine.core.files import file_sha256, write_bytes, write_text
 from engine.core.i18n import _, n_
+from engine.core.json_text import encode_json
 from engine.export import cost, parity
 from engine.export.gguf_writer import write_gguf_adapter, write_gguf_model
 from engine.export.hf_model import DTYPES, write_hf_model
@@ -67,7 +68,7 @@ def run(ctx: RunContext) -> RunResult:
 def _save_report(plan: ExportPlan, report: ExportReport) -> Path:
     """Writes the report next to the files and returns its path. Raises OSError."""
     path = report_path(plan.path, plan.format)
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    write_bytes(path, msgspec.json.format(encode_json(report), indent=2) + b"\n")
     return path
 
 

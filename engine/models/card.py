@@ -11,6 +11,7 @@ import msgspec
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
+from engine.core.json_text import encode_json
 
 CARD_FILE = "h2q.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -71,7 +72,7 @@ def read_card(folder: Path) -> ModelCard:
 
 
 def encode_card(card: ModelCard) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
+    return msgspec.json.format(encode_json(card), indent=2) + b"\n"
 
 
 def weights_changed(file: Path, hint: str) -> BadInput:

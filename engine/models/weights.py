@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from engine.core.errors import BadInput
+from engine.core.filenames import printable_name
 from engine.core.i18n import _
 from engine.models.card import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WEIGHTS_FILE, WEIGHTS_INDEX
 from engine.models.gguf.file import CHUNK
@@ -38,6 +42,24 @@ class Weights(Protocol):
         ...
 
 
+@contextmanager
+def open_safetensors(file: Path) -> Iterator[Any]:
+    """`safetensors.safe_open` for a file in any folder: the library itself takes no path that is not UTF-8.
+
+    Raises FileNotFoundError, SafetensorError.
+    """
+    if printable_name(str(file)) == str(file):
+        with safe_open(file, "pt") as tensors:
+            yield tensors
+        return
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with safe_open(f"/proc/self/fd/{folder}/{file.name}", "pt") as tensors:
+            yield tensors
+    finally:
+        os.close(folder)
+
+
 class SafetensorsWeights:
     """One safetensors file or the shards of an index; each is open only while rows are read, to free its pages."""
 
@@ -47,7 +69,7 @@ class SafetensorsWeights:
         self._files: dict[str, Path] = {}
         for file in _weight_files(folder):
             try:
-                with safe_open(file, "pt") as tensors:
+                with open_safetensors(file) as tensors:
                     for name in tensors.keys():  # noqa: SIM118  not a dict
                         if name.endswith(_COMPUTED):
                             continue
@@ -59,7 +81,7 @@ class SafetensorsWeights:
                 raise BadInput(_("the weights are broken"), path=file) from problem
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
-        with safe_open(self._files[name], "pt") as tensors:
+        with open_safetensors(self._files[name]) as tensors:
             values: Tensor = tensors.get_slice(name)[start:stop]
             return values.to(torch.float32, copy=True)
 
@@ -123,7 +145,7 @@ def read_adapter(folder: Path) -> dict[str, LoraPair]:
         raise BadInput(_("only plain LoRA adapters can be exported"), path=folder / ADAPTER_CONFIG)
     matrices: dict[str, dict[str, Tensor]] = {}
     try:
-        with safe_open(folder / ADAPTER_WEIGHTS, "pt") as tensors:
+        with open_safetensors(folder / ADAPTER_WEIGHTS) as tensors:
             for key in tensors.keys():  # noqa: SIM118
                 name, _dot, part = key.removeprefix(_PEFT).partition(".lora_")
                 if part not in ("A.weight", "B.weight"):

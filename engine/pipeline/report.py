@@ -14,6 +14,7 @@ import msgspec
 
 from engine.core import files
 from engine.core.errors import NotEnoughData
+from engine.core.json_text import encode_json
 from engine.core.local_time import local_time
 from engine.core.paths import Workspace
 from engine.models.card import Lineage
@@ -173,12 +174,12 @@ def iso_local_time(seconds: float) -> str:
 
 def write_validation(ws: Workspace, report: ValidationReport) -> Path:
     """Write the report of a validation alone under the same name; returns its path. Raises OSError."""
-    return _write_json(ws, report.run_id, msgspec.json.encode({"validation": report}))
+    return _write_json(ws, report.run_id, encode_json({"validation": report}))
 
 
 def write_report(ws: Workspace, report: TrainReport) -> Path:
     """Write `training/report_<run_id>.json`; returns its path. Raises OSError."""
-    return _write_json(ws, report.run_id, msgspec.json.encode(report))
+    return _write_json(ws, report.run_id, encode_json(report))
 
 
 def _write_json(ws: Workspace, run_id: str, data: bytes) -> Path:

@@ -10,6 +10,7 @@ import msgspec
 
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _, n_, with_percent
+from engine.core.json_text import encode_json
 from engine.corpus import split
 from engine.corpus.clusters import HoldoutWindow, current_window
 from engine.corpus.dataset import DatasetRow
@@ -86,7 +87,7 @@ def validate_candidate(
             new=verdict.new.name,
             decision=verdict.decision,
             sentence=verdict.sentence,
-            verdict=msgspec.Raw(msgspec.json.encode(verdict)),
+            verdict=msgspec.Raw(encode_json(verdict)),
         )
     )
     return report

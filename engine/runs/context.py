@@ -19,6 +19,7 @@ from engine.core.config import load_settings, with_overrides
 from engine.core.errors import Busy, H2QError, Interrupted, NotEnoughData
 from engine.core.files import write_bytes_unsynced
 from engine.core.i18n import _
+from engine.core.json_text import encode_json
 from engine.core.paths import Workspace
 from engine.core.settings import Settings
 from engine.machine.budget import requested_budget
@@ -317,7 +318,7 @@ class RunContext:
     def write_state(self, *, alive: bool = True) -> None:
         """Replaces `state.json` without a sync: it only caches the journal."""
         with self._emitting:
-            data = msgspec.json.encode(self.view.summary(alive))
+            data = encode_json(self.view.summary(alive))
         with contextlib.suppress(OSError):
             write_bytes_unsynced(self.run_dir.state_path, data)
         self._write_status_files()

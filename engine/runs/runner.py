@@ -24,6 +24,7 @@ import msgspec
 
 from engine.core.errors import Busy, H2QError, Interrupted, NotEnoughData
 from engine.core.i18n import _
+from engine.core.json_text import encode_json
 from engine.runs import lock, network_guard
 from engine.runs.allocator_env import limit_device_memory, limit_onednn_cache
 from engine.runs.command_queue import CommandQueue
@@ -117,7 +118,7 @@ def _execute(context: RunContext, code: str) -> Finished:
             exit_code=outcome.exit_code,
             error=outcome.error,
             report=str(outcome.report or ""),
-            result=msgspec.Raw(msgspec.json.encode(outcome.result, enc_hook=_plain_value)),
+            result=msgspec.Raw(encode_json(outcome.result, enc_hook=_plain_value)),
         )
     except (Interrupted, KeyboardInterrupt) as problem:
         return Finished(status=RunStatus.STOPPED, exit_code=Interrupted.exit_code, error=str(problem))

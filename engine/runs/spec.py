@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,13 +61,27 @@ def make_spec(workspace: Path, params: Params, *, language: str = "en", now: flo
         created_at=created,
         workspace=path_to_text(workspace),
         language=language,
-        params=msgspec.Raw(msgspec.json.encode(params)),
+        params=msgspec.Raw(msgspec.json.encode(_map_texts(params, lambda text: path_to_text(Path(text))))),
     )
 
 
 def params_of(spec: RunSpec, type_: type[P]) -> P:
     """The parameters as `type_`. Raises `msgspec.ValidationError` when they do not match."""
-    return msgspec.json.decode(spec.params, type=type_)
+    return _map_texts(
+        msgspec.json.decode(spec.params, type=type_), lambda text: str(text_to_path(text)), "file:///"
+    )
+
+
+def _map_texts(params: P, convert: Callable[[str], str], start: str = "/") -> P:
+    """The parameters with each path that is not UTF-8 converted; `start` is how such a text begins."""
+
+    def converted(value: object) -> object:
+        if isinstance(value, list):
+            return [converted(one) for one in value]
+        return convert(value) if isinstance(value, str) and value.startswith(start) else value
+
+    values = {field: getattr(params, field) for field in params.__struct_fields__}
+    return msgspec.structs.replace(params, **{field: converted(value) for field, value in values.items()})
 
 
 def encode_spec(spec: RunSpec) -> bytes:

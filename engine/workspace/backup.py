@@ -17,6 +17,7 @@ import msgspec
 from engine.core.errors import BadInput, Busy
 from engine.core.files import file_sha256, fsync_dir, write_bytes
 from engine.core.i18n import _
+from engine.core.json_text import encode_json
 from engine.core.paths import Workspace
 from engine.memory.checksums import find_changed
 from engine.memory.integrity import find_damage, find_page_damage, reason_of
@@ -406,7 +407,7 @@ def _pack(target: Path, staged: Path, manifest: BackupManifest) -> None:
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
         with tarfile.open(fileobj=file, mode="w:gz", compresslevel=6) as archive:
-            data = msgspec.json.encode(manifest)
+            data = encode_json(manifest)
             info = tarfile.TarInfo(_MANIFEST)
             info.size, info.mode = len(data), 0o600
             archive.addfile(info, io.BytesIO(data))

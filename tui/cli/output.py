@@ -14,8 +14,6 @@ from tui.cli import session
 
 _HINT = re.compile(r"(?<=→ )h2q-tui(?: [^→…]*)?$")
 """The command at the end of a sentence."""
-_SURROGATE = re.compile("[\ud800-\udfff]")
-"""Python's form of a byte in a file name that is not UTF-8."""
 
 
 def echo(text: str = "", *, error: bool = False) -> None:
@@ -31,29 +29,18 @@ def echo(text: str = "", *, error: bool = False) -> None:
 def echo_json(value: Any) -> None:
     """Print the one JSON document of a command with `--json`; `value` may contain msgspec Structs.
 
-    What a terminal would interpret is escaped. Bytes of file names that are not UTF-8 become U+FFFD.
+    What a terminal would interpret is escaped.
     """
     import msgspec
 
+    from engine.core.json_text import encode_json
     from tui.terminal.text import json_escaped
 
-    try:
-        document = msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        document = msgspec.json.encode(_without_surrogates(msgspec.to_builtins(value)))
-    text = msgspec.json.format(document, indent=2).decode()
+    text = msgspec.json.format(encode_json(value), indent=2).decode()
     is_utf8 = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
     session.options.json_printed = True
     sys.stdout.write(json_escaped(text, ascii_only=not is_utf8) + "\n")
     sys.stdout.flush()
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(one) for key, one in value.items()}
-    return [_without_surrogates(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def confirm(question: str, yes: bool, hint: str) -> None:
