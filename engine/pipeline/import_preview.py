@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.core.errors import BadInput
 from engine.core.filenames import printable_name
+from engine.core.i18n import _
 from engine.memory.import_texts import ImportPreview, PreviewFile
 from engine.memory.importers.fields import ImportOptions
 from engine.memory.importers.formats import ImportFile, find_importer, import_files
@@ -65,7 +66,9 @@ def preview_import(
     memory_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with staging_folder(memory_folder, ".unpack.") as scratch, temporary_files_in(scratch):
         try:
-            for entry in import_files(path, format_, scratch, clock.check_look):
+            for entry in import_files(
+                path, format_, scratch, clock.check_look, roles=options.roles if options else {}
+            ):
                 if isinstance(entry, OtherFile):
                     others.append(entry)
                 elif isinstance(entry, UnreadableFile):
@@ -83,8 +86,9 @@ def preview_import(
 def _count(entry: ImportFile, options: ImportOptions, clock: _Clock) -> PreviewFile:
     conversations = turns = 0
     complete, problem = True, ""
+    broken: list[BadInput] = []
     try:
-        with tolerating(lambda _error: None):
+        with tolerating(broken.append):
             clock.check_count()
             for item in find_importer(entry.format).read(entry.file.path, options, clock.check_count):
                 if isinstance(item, Conversation):
@@ -93,7 +97,12 @@ def _count(entry: ImportFile, options: ImportOptions, clock: _Clock) -> PreviewF
     except _OutOfTime:
         complete = False
     except BadInput as error:
-        complete, problem = False, entry.file.relocate(error).reason
+        complete = False
+        broken.append(entry.file.relocate(error))
+    if broken:
+        problem = broken[0].reason
+        if broken[0].line is not None:
+            problem += _(", line {line}").format(line=broken[0].line)
     return PreviewFile(
         name=printable_name(entry.file.name),
         format=entry.format,

@@ -45,7 +45,7 @@ class FileReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UnreadFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file in a folder or archive that could not be read, or not to its end."""
+    """A file that could not be read, or not all of it."""
 
     path: str
     line: int | None
@@ -90,10 +90,11 @@ def import_paths(
     again: bool = False,
     on_progress: OnProgress = _ignore_progress,
 ) -> ImportReport:
-    """Imports every conversation in `paths`, or none when a file is malformed.
+    """Imports every conversation that can be read in `paths`: a fault in a file is named, whether the user named the file
+    or it was found in a folder or archive, and what is whole beside the fault is imported.
 
     `on_progress` may raise to cancel the import; nothing is added then. With `again`, forgotten conversations
-    are imported too. Raises BadInput, UsageProblem, Busy.
+    are imported too. Raises BadInput for a missing file and when nothing can be read, UsageProblem, Busy.
     """
     with _import_hint():
         return _import(store, paths, format_, options or ImportOptions(), again, on_progress)
@@ -166,18 +167,23 @@ class _Reading:
         self.points = 0
         self.late_answers = 0
         self.first_error: BadInput | None = None
-        """The first fault of a file in a folder or archive."""
+        """The first fault of a file."""
 
     def formats(self) -> str:
         """The formats of the files that were read."""
         return "+".join(sorted({report.format for report in self.reports}))
 
     def items(self) -> Iterator[ImportItem]:
-        """What the files hold. Raises BadInput for a fault in a file that the user named, and when nothing is found."""
+        """What the files hold. Raises BadInput for a missing file, and when nothing is found."""
         self.total = sum(content_size(path) for path in self.paths)
         check_import_space(self.memory, self.total)
         for path in self.paths:
-            yield from self._read_path(path)
+            try:
+                yield from self._read_path(path)
+            except BadInput as error:
+                if len(self.paths) == 1 or not path.exists():
+                    raise
+                yield self._unread_file(path.name, error)
         if not self.conversations and not self.points:
             raise self.first_error or empty_container(self.paths[0], ())
 
@@ -185,7 +191,9 @@ class _Reading:
         files = 0
         others: list[OtherFile] = []
         first_error: BadInput | None = None
-        for entry in import_files(path, self.format, self.scratch, lambda: self._on_bytes(0)):
+        for entry in import_files(
+            path, self.format, self.scratch, lambda: self._on_bytes(0), roles=self.options.roles
+        ):
             if isinstance(entry, OtherFile):
                 others.append(entry)
                 yield Skipped(reason=entry.reason)
@@ -196,16 +204,11 @@ class _Reading:
             else:
                 name, files = entry.file.name, files + 1
                 try:
-                    yield from (
-                        self._read_file(entry) if entry.file.explicit else self._despite_broken_lines(entry)
-                    )
+                    yield from self._despite_broken_lines(entry)
                 except BadInput as fault:
                     error = entry.file.relocate(fault)
-                    if entry.file.explicit:
-                        raise error from None
             if error is not None:
                 first_error = first_error or error
-                self.first_error = self.first_error or error
                 yield self._unread_file(name, error)
         if not files:
             raise first_error or _only_error(others) or empty_container(path, [file.name for file in others])
@@ -237,7 +240,7 @@ class _Reading:
             raise BadInput(_empty_file_text(skipped), path=entry.file.path)
 
     def _despite_broken_lines(self, entry: ImportFile) -> Iterator[ImportItem]:
-        """The items of a file in a folder or archive. Broken lines are named, as many as a person reads."""
+        """The items of a file. Broken lines are named, as many as a person reads."""
         broken: list[BadInput] = []
         with tolerating(broken.append):
             for item in self._read_file(entry):
@@ -262,6 +265,7 @@ class _Reading:
 
     def _unread_file(self, name: str, error: BadInput) -> Skipped:
         """Notes a file that could not be read; what was read of it before the fault stays."""
+        self.first_error = self.first_error or error
         self.unread.append(
             UnreadFile(path=error.place, line=error.line, reason=error.reason, hint=error.hint)
         )

@@ -55,12 +55,30 @@ def test_import_reports_new_unchanged_and_skipped_content(shell: Shell) -> None:
     assert shell.json("memory", "stats")["conversations"] == 2
 
 
-def test_a_malformed_file_among_valid_ones_imports_nothing(shell: Shell, tmp_path: Path) -> None:
+def test_a_malformed_file_is_named_and_the_others_are_imported(shell: Shell, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"messages": [{"role": "user", "content": "a"}]}\n{"messages": [}\n')
-    answer = shell.json("memory", "import", SAMPLE / "chatgpt_export.json", broken, code=2)
-    assert "broken.jsonl, line 2" in answer["error"]
+    answer = shell.json("memory", "import", SAMPLE / "chatgpt_export.json", broken)
+    (unread,) = answer["unread"]
+    assert (unread["path"], unread["line"]) == (str(broken), 2)
+    assert answer["taken"] == 3
+
+
+def test_a_file_of_which_nothing_can_be_read_imports_nothing(shell: Shell, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"messages": [}\n')
+    answer = shell.json("memory", "import", broken, code=2)
+    assert "broken.jsonl, line 1" in answer["error"]
     assert shell.json("memory", "stats")["conversations"] == 0
+
+
+def test_a_map_makes_a_text_of_other_names_a_transcript(shell: Shell, tmp_path: Path) -> None:
+    talk = tmp_path / "talk.txt"
+    talk.write_text("Ann: When?\n\nGPT-4: At noon.\n", encoding="utf-8")
+    roles = ("--map", "Ann=user,GPT-4=assistant")
+    assert shell.json("memory", "import", "--dry-run", *roles, talk)[0]["files"][0]["conversations"] == 1
+    assert shell.json("memory", "import", *roles, talk)["taken"] == 1
+    assert shell.json("memory", "import", *roles, tmp_path)["unchanged"] == 1
 
 
 def test_a_missing_file_starts_no_run(shell: Shell, tmp_path: Path) -> None:

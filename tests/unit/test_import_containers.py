@@ -158,19 +158,88 @@ def test_a_compressed_file_is_read_like_the_file(tmp_path: Path, suffix: str) ->
     data = path.read_bytes()
     for damaged in (data[:-9], data[: len(data) // 2]):
         path.write_bytes(damaged)
-        with MemoryStore(tmp_path / "memory.db") as store, pytest.raises(BadInput, match="damaged") as caught:
-            import_paths(store, [path])
-        assert path.name in str(caught.value)
+        try:
+            ids, report = ids_after(path, tmp_path)
+        except BadInput as error:
+            assert path.name in str(error)
+        else:
+            assert ids <= {"r0", "r1", "r2"}
+            assert any("damaged" in file.reason and path.name in file.path for file in report.unread)
 
 
-def test_a_named_file_that_is_broken_is_not_imported_in_part(tmp_path: Path) -> None:
-    for name, data in (("x.jsonl", BROKEN_SECOND), ("x.jsonl.gz", gzip.compress(BROKEN_SECOND))):
-        path = tmp_path / name
+def test_the_rows_before_the_end_of_a_cut_compressed_file_are_read(tmp_path: Path) -> None:
+    rows = [json.dumps(chat(f"x{n}")).encode() for n in range(2000)]
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(b"\n".join(rows))[:-2000])
+    ids, report = ids_after(path, tmp_path)
+    assert ids == {f"x{n}" for n in range(len(ids))} and 0 < len(ids) < 2000
+    assert [file.path for file in report.unread if "damaged" in file.reason] == [str(path)]
+
+
+NAMED: dict[str, tuple[bytes, set[str], int, str]] = {
+    "broken line.jsonl": (
+        b"\n".join([json.dumps(chat("a")).encode(), b"{]", ROWS]),
+        {"a", "r0", "r1", "r2"},
+        2,
+        "JSON",
+    ),
+    "first line.jsonl": (b"{]\n" + ROWS, {"r0", "r1", "r2"}, 1, "JSON"),
+    "last line.jsonl": (BROKEN_SECOND, {"kept"}, 2, ""),
+    "cut list.json": (
+        json.dumps([chat("a"), chat("b"), chat("c")]).encode()[:-30],
+        {"a", "b"},
+        1,
+        "The file ends in the middle of an entry",
+    ),
+    "cut word.json": (
+        json.dumps([chat("a"), {"x": None}]).encode()[:-4],
+        {"a"},
+        1,
+        "The file ends in the middle of an entry",
+    ),
+    "cut lines.jsonl": (
+        json.dumps(chat("a")).encode() + b"\n" + json.dumps(chat("b")).encode()[:-9],
+        {"a"},
+        2,
+        "The file ends in the middle of an entry",
+    ),
+    "missing comma.json": (
+        b"[%b %b]" % (json.dumps(chat("a")).encode(), json.dumps(chat("b")).encode()),
+        {"a"},
+        1,
+        "comma",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("container", ["named", *CONTAINERS])
+def test_what_can_be_read_is_read_and_the_fault_is_named(tmp_path: Path, name: str, container: str) -> None:
+    data, expected, line, reason = NAMED[name]
+    path = tmp_path / name
+    if container == "named":
         path.write_bytes(data)
-        with MemoryStore(tmp_path / "memory.db") as store:
-            with pytest.raises(BadInput, match=r"x\.jsonl.*, line 2"):
-                import_paths(store, [path])
-            assert store.count() == 0
+    else:
+        path = CONTAINERS[container]({name: data}, tmp_path)
+    ids, report = ids_after(path, tmp_path)
+    assert ids == expected
+    (unread,) = report.unread
+    assert name in unread.path and unread.line == line and reason in unread.reason
+
+
+def test_of_several_named_files_the_readable_ones_are_read(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("bad.json", "good.jsonl", "photo.png")]
+    for path, data in zip(paths, (b"[{", ROWS, b"\x89PNG\r\n\x1a\n\0\0"), strict=True):
+        path.write_bytes(data)
+    with MemoryStore(tmp_path / "memory.db") as store:
+        report = import_paths(store, paths)
+        assert report.added == 3
+        assert [Path(file.path).name for file in report.unread] == ["bad.json", "photo.png"]
+        with pytest.raises(BadInput, match=r"no such file.*missing\.json"):
+            import_paths(store, [*paths, tmp_path / "missing.json"])
+        with pytest.raises(BadInput, match=r"bad\.json"):
+            import_paths(store, [paths[0], paths[2]])
+        assert store.count() == 3
 
 
 def test_unpacked_members_are_private_and_one_at_a_time(

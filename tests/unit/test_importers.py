@@ -45,11 +45,14 @@ def read(path: Path, name: str | None = None, **roles: str) -> tuple[list[Conver
                 items = [Skipped(reason=entry.reason)]
             else:
                 items = find_importer(entry.format).read(entry.file.path, options)
-            for item in items:
-                if isinstance(item, Skipped):
-                    skipped[item.reason] = skipped.get(item.reason, 0) + item.count
-                elif isinstance(item, Conversation):
-                    conversations.append(item)
+            try:
+                for item in items:
+                    if isinstance(item, Skipped):
+                        skipped[item.reason] = skipped.get(item.reason, 0) + item.count
+                    elif isinstance(item, Conversation):
+                        conversations.append(item)
+            except BadInput as error:
+                raise (error if isinstance(entry, OtherFile) else entry.file.relocate(error)) from None
     return conversations, skipped
 
 
@@ -407,7 +410,7 @@ BROKEN: list[tuple[str, bytes, str, int | None]] = [
     ("space.jsonl", b"  \n \n", "empty", None),
     ("page.json", b"<!DOCTYPE html><html></html>", "web page", None),
     ("page.html", b"  <html><body>User: a\n</body></html>", "web page", None),
-    ("cut.json", b'[\n{"instruction": "a",\n "output": ', "Invalid JSON", 3),
+    ("cut.json", b'[\n{"instruction": "a",\n "output": ', "in the middle of an entry", 3),
     ("open.json", b'[{"instruction": "a", "output": "b"}\n', "middle", 2),
     ("comma.json", b'[{"instruction": "a", "output": "b"}\n{}]', "comma", 2),
     ("tail.json", b'[{"instruction": "a", "output": "b"}]\nx', "after", 2),

@@ -12,7 +12,8 @@ import msgspec
 
 from engine.core.errors import BadInput, H2QError, UsageProblem
 from engine.core.i18n import _
-from engine.memory.importers.fields import ImportOptions
+from engine.memory.importers import text
+from engine.memory.importers.fields import ImportOptions, RoleMap
 from engine.memory.importers.readers.files import NotText, OnBytes, WebPage, first_values, ignore_bytes
 from engine.memory.importers.readers.unpack import (
     OtherFile,
@@ -130,12 +131,18 @@ def detect_format(path: Path) -> str:
 
 
 def import_files(
-    path: Path, format_: str, scratch: Path, tick: Callable[[], None] = lambda: None
+    path: Path,
+    format_: str,
+    scratch: Path,
+    tick: Callable[[], None] = lambda: None,
+    *,
+    roles: RoleMap = {},  # noqa: B006
 ) -> Iterator[ImportFile | UnreadableFile | OtherFile]:
     """The files to import that `path` is or holds: each can be read until the next one is asked for.
 
-    Members of archives are unpacked into the folder `scratch`; `tick` is called meanwhile and may raise. Raises BadInput for a missing file, and for one that
-    the user named and that has no supported format.
+    Members of archives are unpacked into the folder `scratch`; `tick` is called meanwhile and may raise. A text whose
+    speakers only `roles` knows is a transcript. Raises BadInput for a missing file, and for one that the user named
+    and that has no supported format.
     """
     if format_ != "auto":
         find_importer(format_)
@@ -146,15 +153,17 @@ def import_files(
         elif found.explicit and format_ != "auto":
             yield ImportFile(file=found, format=format_)
         else:
-            entry = _recognised(found, format_, explain=not explained)
+            entry = _recognised(found, format_, roles, explain=not explained)
             explained = explained or isinstance(entry, OtherFile)
             yield entry
 
 
-def _recognised(file: PlainFile, format_: str, *, explain: bool) -> ImportFile | UnreadableFile | OtherFile:
+def _recognised(
+    file: PlainFile, format_: str, roles: RoleMap, *, explain: bool
+) -> ImportFile | UnreadableFile | OtherFile:
     """What `file` is. With `explain`, a file without a format has the reason as its error."""
     try:
-        name = _detect(file.path) if format_ == "auto" else _asked(file.path, format_)
+        name = _detect(file.path, roles) if format_ == "auto" else _asked(file.path, format_)
         if name is None and file.explicit:
             raise unknown_shape(file.path, _readable_format)
     except BadInput as error:
@@ -170,12 +179,13 @@ def _recognised(file: PlainFile, format_: str, *, explain: bool) -> ImportFile |
     return OtherFile(name=file.name, error=file.relocate(reason) if reason else None)
 
 
-def _detect(path: Path) -> str | None:
+def _detect(path: Path, roles: RoleMap = {}) -> str | None:  # noqa: B006
+    value = None
     for value in _evidence(path):
         for name in FORMATS:
             if find_importer(name).detect(path, value):
                 return name
-    return None
+    return text.NAME if roles and value is None and text.is_transcript(path, roles) else None
 
 
 def _evidence(path: Path) -> Iterator[Any]:

@@ -50,11 +50,15 @@ _MAX_RESCANS = 20
 
 def detect(path: Path, value: Any) -> bool:
     """Requires two speakers of whom one may answer the other: a single one may be a heading."""
+    return value is None and is_transcript(path, {})
+
+
+def is_transcript(path: Path, roles: RoleMap) -> bool:
+    """Whether the file is a text in which two speakers answer each other; `roles` are names besides the known ones."""
     return (
-        value is None
-        and not is_zip(path)
+        not is_zip(path)
         and not is_sqlite(path)
-        and find_scheme(_lines(path, _DETECTION_LINES), {}) is not None
+        and find_scheme(_lines(path, _DETECTION_LINES), roles) is not None
     )
 
 

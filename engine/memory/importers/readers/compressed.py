@@ -30,9 +30,13 @@ def compression(start: bytes) -> str:
     return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "")
 
 
+class CutOff(BadInput):
+    """The file ends early: what was unpacked before is whole."""
+
+
 @contextmanager
 def open_compressed(path: Path, kind: str) -> Iterator[IO[bytes]]:
-    """The unpacked content. Raises BadInput, also while it is read."""
+    """The unpacked content. Raises BadInput, also while it is read; CutOff where the file ends early."""
     openers: dict[str, Callable[[Path], Any]] = {
         ".gz": gzip.open,
         ".bz2": bz2.open,
@@ -41,7 +45,7 @@ def open_compressed(path: Path, kind: str) -> Iterator[IO[bytes]]:
     }
     try:
         with openers[kind](path) as file:
-            yield cast("IO[bytes]", file)
+            yield cast("IO[bytes]", _InSteps(file) if hasattr(file, "read1") else file)
     except (zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile) as error:
         raise damaged(path, error) from None
     except OSError as error:
@@ -55,8 +59,16 @@ def open_compressed(path: Path, kind: str) -> Iterator[IO[bytes]]:
         raise
 
 
+class _InSteps:
+    """Reads as much as is unpacked at a time, so that nothing of what stands before a fault is lost with it."""
+
+    def __init__(self, file: Any) -> None:
+        self.read = file.read1
+
+
 def damaged(path: Path, error: Exception) -> BadInput:
-    return BadInput(
+    kind = CutOff if isinstance(error, EOFError) else BadInput
+    return kind(
         _("The compressed file is damaged ({reason})").format(reason=str(error) or type(error).__name__),
         path=path,
     )

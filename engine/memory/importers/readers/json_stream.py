@@ -27,6 +27,8 @@ _WHITESPACE = re.compile(r"[\s\ufeff]*")
 _LISTS = re.compile(r"\][\s\ufeff]*\[")
 
 
+_BEGINNING = re.compile(r"(?:-|\\?u?[0-9a-fA-F]{0,4}|tr?u?|fa?l?s?|nu?l?|Na?|-?In?f?i?n?i?t?)\s*")
+"""What may stand between the place of an error and the end of a file that was cut off: nothing, or part of a word."""
 _NEXT_LINE = re.compile(r"\n(?:(?!\n)[\s\ufeff])*+[{\[]")
 _on_broken_line: ContextVar[Callable[[BadInput], None] | None] = ContextVar("on_broken_line", default=None)
 
@@ -109,6 +111,9 @@ class _Buffer:
                     # Parse again even at the end of the file: the error's positions refer to the old buffer.
                     self.read_more()
                     continue
+                if self.ended and _is_cut_off(error, self.text):
+                    line = self.line + self.text.count("\n", self.at, len(self.text.rstrip()))
+                    raise BadInput(ends_in_an_entry(), path=path, line=line) from None
                 raise _malformed(error, self.text, self.at, path, self.line, by_line) from None
             if end == len(self.text) and not self.ended and self.read_more():
                 continue
@@ -122,6 +127,18 @@ _decode = json.JSONDecoder().raw_decode
 def _may_be_incomplete(error: json.JSONDecodeError, text: str) -> bool:
     """Whether the error may only be due to the end of the buffer."""
     return error.msg.startswith("Unterminated string") or error.pos > len(text) - 16
+
+
+def _is_cut_off(error: Exception, text: str) -> bool:
+    """Whether a value that cannot be parsed is whole but for its end, where the file ends."""
+    return isinstance(error, json.JSONDecodeError) and (
+        error.msg.startswith("Unterminated string") or bool(_BEGINNING.fullmatch(text, error.pos))
+    )
+
+
+def ends_in_an_entry() -> str:
+    """The reason for a file that was cut off."""
+    return _("The file ends in the middle of an entry")
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -309,10 +326,9 @@ def _keys(buffer: _Buffer, path: Path) -> Iterator[str]:
     def expect(marks: str) -> str:
         mark = buffer.peek()
         if not mark or mark not in marks:
+            reason = _("{mark} expected").format(mark=" / ".join(marks))
             raise BadInput(
-                _("Invalid JSON ({reason})").format(
-                    reason=_("{mark} expected").format(mark=" / ".join(marks))
-                ),
+                _("Invalid JSON ({reason})").format(reason=reason) if mark else ends_in_an_entry(),
                 path=path,
                 line=buffer.line,
             )

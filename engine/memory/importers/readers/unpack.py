@@ -238,9 +238,14 @@ class _Walk:
         with self._room() as room:
             target = room / archives.safe_name(name)
             packed = file.path.stat().st_size
+            cut_off: BadInput | None = None
             try:
                 with compressed.open_compressed(file.path, kind) as source:
                     size = archives.unpack(source, target, packed=packed, path=file.path, tick=self.tick)
+            except compressed.CutOff as error:
+                cut_off, size = file.relocate(error), target.stat().st_size if target.exists() else 0
+                if not size:
+                    raise cut_off from None
             except BadInput as error:
                 raise file.relocate(error) from None
             plain = file.path == file.origin
@@ -264,6 +269,8 @@ class _Walk:
                 yield OtherFile(name=name)
             else:
                 yield inner
+            if cut_off is not None:
+                yield UnreadableFile(name=file.name, error=cut_off)
 
     def _members(
         self, file: PlainFile, depth: int, read: Callable[[PlainFile, int], Iterator[FoundFile]]
