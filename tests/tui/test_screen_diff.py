@@ -116,7 +116,7 @@ def console() -> Console:
     return Console(file=io.StringIO(), color_system="truecolor", force_terminal=True)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(frames, st.lists(frames | changes, max_size=6))
 @example([strip([("中", 0)] * 6)] * 3, [Change(0, 1, 3, strip([("a", 0)] * 12))])
 def test_the_terminal_shows_what_textual_would_draw(

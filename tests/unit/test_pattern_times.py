@@ -1,6 +1,7 @@
 """Every pattern that reads conversations takes time in proportion to the text.
 
-The patterns are collected from the modules themselves, so that a new one cannot be left out.
+The patterns are collected from the modules themselves, so that a new one cannot be left out. Every run tries each with
+what its own literals suggest, up to 10,000 characters; `make test-long` tries all pumps, up to 100,000.
 """
 
 from __future__ import annotations
@@ -42,14 +43,16 @@ PUMPS = (
     "{", "{{", "}", "<", "<|", "|", "=", "\"", '"""\n', "`", "```\n", "*", "#", ",", "，", "。", "!", "?", "'", "~", "\u200b", "é", "ok, ", "x=",
 )  # fmt: skip
 """What is repeated, besides the characters of the pattern itself."""
+USUAL_PUMPS = (" ", "\n", "0", "1 ", "a", "a.", "中", "-")
+"""The pumps of every run."""
 FIRST, FACTOR = 1_000, 4
-LONGEST = 100_000
+LONG, LONGEST = 10_000, 100_000
 FLOOR_S = 0.05
 """Below this a time says nothing about growth."""
 SLACK = 3
 """How much more than the text a time may grow."""
 WORST_S = 1.0
-"""A pattern over LONGEST characters. A linear one takes milliseconds; the rest is room for a busy machine."""
+"""A pattern over the longest text. A linear one takes milliseconds; the rest is room for a busy machine."""
 
 
 def _modules() -> Iterator[ModuleType]:
@@ -168,14 +171,27 @@ def _prefix(parsed: Any, length: int) -> str:
 
 def _attacks(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
     """(prefix, pump): prefixes that lead into the pattern, and what its repeats may match."""
-    parsed = sre_parse.parse(pattern.pattern, pattern.flags & ~re.UNICODE | (pattern.flags & re.UNICODE))
-    words = list(dict.fromkeys(one for one in _literals(parsed) if one))
-    leads = [_prefix(parsed, length) for length in range(min(4, len(list(parsed))) + 1)]
+    words, leads = _words_and_leads(pattern)
     prefixes = list(dict.fromkeys(["", *leads, *[word for word in words if len(word) > 1][:4]]))
     pumps = list(
         dict.fromkeys([*PUMPS, *[one for one in words if len(one) == 1][:6], *words[:4], *leads[-1:]])
     )
     return [(prefix, pump) for prefix in prefixes for pump in pumps if pump]
+
+
+def _own_attacks(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
+    """The fewest attacks: from the beginning, or behind what leads into the pattern."""
+    words, leads = _words_and_leads(pattern)
+    pumps = dict.fromkeys([*USUAL_PUMPS, *[one for one in words if len(one) == 1][:4], *leads[-1:]])
+    return [(prefix, pump) for prefix in dict.fromkeys(["", *leads[-1:]]) for pump in pumps if pump]
+
+
+def _words_and_leads(pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
+    """Literals of the pattern, and texts that its beginning matches."""
+    parsed = sre_parse.parse(pattern.pattern, pattern.flags & ~re.UNICODE | (pattern.flags & re.UNICODE))
+    words = list(dict.fromkeys(one for one in _literals(parsed) if one))
+    leads = [_prefix(parsed, length) for length in range(min(4, len(list(parsed))) + 1)]
+    return words, leads
 
 
 class _TooSlow(Exception):
@@ -208,17 +224,18 @@ def _text(prefix: str, pump: str, length: int) -> str:
 def slowest(
     search: Callable[[str], object],
     attacks: list[tuple[str, str]],
-    first: int = FIRST,
     limit: float = WORST_S,
+    longest: int = LONGEST,
+    deepest: int = 3,
 ) -> list[tuple[float, str, str]]:
-    """The attacks whose time grows faster than the text: (seconds, prefix, pump)."""
-    times = [(_seconds(search, _text(prefix, pump, first), 0.3), prefix, pump) for prefix, pump in attacks]
+    """The attacks whose time grows faster than the text: (seconds, prefix, pump). The `deepest` slowest are enlarged."""
+    times = [(_seconds(search, _text(prefix, pump, FIRST), 0.3), prefix, pump) for prefix, pump in attacks]
     times.sort(reverse=True)
     bad = []
-    for seconds, prefix, pump in times[:3]:
-        size, before = first, seconds
-        while size < LONGEST:
-            smaller, size = size, size * FACTOR if size < 5 * first else LONGEST
+    for seconds, prefix, pump in times[:deepest]:
+        size, before = FIRST, seconds
+        while size < longest:
+            smaller, size = size, size * FACTOR if size < 5 * FIRST and longest > LONG else longest
             text = _text(prefix, pump, size)
             allowed = min(limit, SLACK * size / smaller * max(before, FLOOR_S * smaller / size))
             # The second time is for a busy machine.
@@ -231,15 +248,25 @@ def slowest(
     return bad
 
 
-@pytest.mark.parametrize("name", PATTERNS)
-def test_a_pattern_takes_time_in_proportion_to_the_text(name: str) -> None:
-    pattern = PATTERNS[name]
-
+def _search_all(pattern: re.Pattern[str]) -> Callable[[str], None]:
     def search(text: str) -> None:
         for _match in pattern.finditer(text):
             pass
 
-    assert slowest(search, _attacks(pattern)) == []
+    return search
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_pattern_takes_time_in_proportion_to_the_text(name: str) -> None:
+    pattern = PATTERNS[name]
+    assert slowest(_search_all(pattern), _own_attacks(pattern), longest=LONG, deepest=1) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_pattern_takes_time_in_proportion_to_any_text(name: str) -> None:
+    pattern = PATTERNS[name]
+    assert slowest(_search_all(pattern), _attacks(pattern)) == []
 
 
 TURNS = {
@@ -278,11 +305,22 @@ TURNS = {
 }
 
 
+LEADS = ("", "我的微信", "key ", "密码是", "账号", "QQ", '"""', "the password is")
+
+
+def _filter_as(role: str) -> Callable[[str], object]:
+    return lambda text: filter_turn(role, text, "")
+
+
+@pytest.mark.parametrize("pump", TURNS.values(), ids=TURNS)
+def test_a_turn_is_filtered_in_time_in_proportion_to_its_length(pump: str) -> None:
+    attacks = [("密码是", pump)]
+    assert slowest(_filter_as("user"), attacks, limit=2 * WORST_S, longest=LONG, deepest=1) == []
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("pump", TURNS.values(), ids=TURNS)
 @pytest.mark.parametrize("role", ["user", "assistant"])
-def test_a_turn_is_filtered_in_time_in_proportion_to_its_length(role: str, pump: str) -> None:
-    def search(text: str) -> None:
-        filter_turn(role, text, "")
-
-    prefixes = ["", "我的微信", "key ", "密码是", "账号", "QQ", '"""', "the password is"]
-    assert slowest(search, [(prefix, pump) for prefix in prefixes], limit=2 * WORST_S) == []
+def test_a_turn_of_any_length_is_filtered_in_time_in_proportion(role: str, pump: str) -> None:
+    attacks = [(lead, pump) for lead in LEADS]
+    assert slowest(_filter_as(role), attacks, limit=2 * WORST_S) == []

@@ -146,7 +146,7 @@ talks = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(talks, st.sampled_from([1800, HOUR, DAY]))
 def test_every_message_is_taken_joined_or_counted(
     steps: list[tuple[bool, str, int]], silence_s: float
@@ -171,7 +171,7 @@ def test_every_message_is_taken_joined_or_counted(
     assert len({json.dumps(result) for result in results.values()}) == 1
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=20)
 @given(talks)
 def test_as_many_late_answers_come_as_were_offered(steps: list[tuple[bool, str, int]]) -> None:
     messages, time = list[Message](), T0

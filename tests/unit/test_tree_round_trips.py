@@ -28,7 +28,7 @@ def talks(draw: st.DrawFn) -> BranchedTalk:
 
 
 @pytest.mark.parametrize("shape", [*JSON_EXPORTS, *DATABASES])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(talks(), st.randoms(use_true_random=False))
 def test_a_branched_talk_is_read_as_it_was_shown(
     tmp_path_factory: pytest.TempPathFactory, shape: str, talk: BranchedTalk, chance: random.Random

@@ -88,7 +88,9 @@ _SAID = re.compile(
     r"|(?P<shuo>.{1,40}?) ?(?:说|說)|(?P<ja>.{1,40}?)の発言",
     re.IGNORECASE,
 )
-_NUMBERED = re.compile(r"(?:\d{1,4}[.)、][ \t]*)?(.*?)(?:[ \t]*(?:#[ \t]?)?\d{1,4})?", re.DOTALL)
+_NUMBERED = re.compile(
+    r"(?:\d{1,4}[.)、][ \t]*)?(.*?)(?:(?:(?<![ \t])[ \t]++)?(?:#[ \t]?)?\d{1,4})?", re.DOTALL
+)
 _WEAK = frozenset(
     [
         "model",
@@ -117,7 +119,7 @@ _SIGNS = "\u200d\ufe0f\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2b00-\u2bff\U0001
 _SIGN = re.compile(rf"[{_SIGNS}]+")
 _EDGE = re.compile(rf"^[\s{_SIGNS}*_`]+|[\s{_SIGNS}*_`]+$")
 _ASIDE = re.compile(
-    r"\s*[(（\[](?P<aside>[^()（）\[\]]{1,60})[)）\]]$|\s+[—–|·-]\s+(?P<after>\d[^\n]{3,40})$"
+    r"(?<!\s)\s*+[(（\[](?P<aside>[^()（）\[\]]{1,60})[)）\]]$|(?<!\s)\s++[—–|·-]\s+(?P<after>\d[^\n]{3,40})$"
 )
 _HEADING = re.compile(r"(\s{0,3})(#{1,6})[ \t]+(.{1,120})|(\s{0,3})(#{1,6})(?=\w)(.{1,60})")
 _ASIDE_TEXT = r"(?:[(（\[][^()（）\[\]\n]{1,60}[)）\]])"
