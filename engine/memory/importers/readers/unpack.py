@@ -6,6 +6,7 @@ A member of an archive is unpacked into a private folder and deleted when the ne
 from __future__ import annotations
 
 import fnmatch
+import glob
 import os
 import re
 import shutil
@@ -50,11 +51,12 @@ _USUAL = frozenset((".json", ".jsonl", ".ndjson", ".txt", ".md", ".db"))
 _COMPANIONS = {
     "MANIFEST": ("*.sst", "*.vlog", "*.mem", "KEYREGISTRY", "DISCARD", "LOCK"),
     "messages.jsonl": ("thread.json",),
+    "chunk_*.jsonl": ("../manifest.json",),
     "*.db": ("{name}-wal", "{name}-shm", "{name}-journal"),
     "*.sqlite*": ("{name}-wal", "{name}-shm", "{name}-journal"),
     "*.vscdb": ("{name}-wal", "{name}-shm", "{name}-journal"),
 }
-"""Files that are read together with another one of their folder."""
+"""Files that are read together with another one of their folder, or of a folder below theirs."""
 MAX_FILES = 10_000
 _MAX_ARCHIVES = 2
 """Archives in one another: an archive, and one inside it."""
@@ -393,18 +395,21 @@ def _companions(names: list[str]) -> set[str]:
 def _companions_of(name: str, names: list[str]) -> list[str]:
     path = PurePosixPath(name)
     patterns = [
-        str(path.with_name(pattern.format(name=path.name)))
+        (path.parent.parent if pattern.startswith("../") else path.parent, pattern.removeprefix("../"))
         for main, others in _COMPANIONS.items()
         if fnmatch.fnmatchcase(path.name, main)
         for pattern in others
     ]
     if not patterns:
         return []
+    wanted = [(folder, pattern.format(name=glob.escape(path.name))) for folder, pattern in patterns]
     return [
         other
         for other in names
-        if PurePosixPath(other).parent == path.parent
-        and any(fnmatch.fnmatchcase(other, pattern) for pattern in patterns)
+        if any(
+            PurePosixPath(other).parent == folder and fnmatch.fnmatchcase(PurePosixPath(other).name, pattern)
+            for folder, pattern in wanted
+        )
     ]
 
 
