@@ -22,6 +22,8 @@ from engine.memory.records import Conversation, Skipped
 WAYS = ("files", "folder", "zip")
 """How an export is handed over: file by file, as a folder, or inside a zip."""
 
+_IN_ARCHIVE = "Export [1] 50%"
+"""The folder inside an archive, with signs that patterns give a meaning to."""
 TurnFacts = tuple[str, str, float, tuple[str, ...]]
 """Role, text, time (0 for none) and the sorted other answers of a turn."""
 TalkFacts = tuple[str, tuple[TurnFacts, ...]]
@@ -75,7 +77,7 @@ def _handed_over(files: ExportFiles, way: str, root: Path) -> list[Path]:
     archive = root.with_suffix(".zip")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
         for name, content in files.items():
-            out.writestr(name, content)
+            out.writestr(f"{_IN_ARCHIVE}/{name}", content)
     shutil.rmtree(root)
     return [archive]
 
@@ -92,7 +94,7 @@ def _imported(shape: ExportShape, paths: list[Path], scratch: Path) -> ReadBack:
             if isinstance(entry, OtherFile):
                 continue
             back.formats.add(entry.format)
-            for item in find_importer(entry.format).read(entry.file.path, ImportOptions()):
+            for item in find_importer(entry.format).read(entry.file.path, ImportOptions(me=shape.me)):
                 if isinstance(item, Conversation):
                     back.talks.append(_facts(shape, item))
                     back.ids.add(item.id)

@@ -27,6 +27,8 @@ class ExportShape(msgspec.Struct, frozen=True, kw_only=True):
     """Writes talks that `holds` returned; entries stand in any order where the program promises none."""
     holds: Callable[[WholeTalk], WholeTalk] = holding()
     """What the format keeps of a talk: what is not kept, its program does not write."""
+    me: str = ""
+    """The speaker who is the assistant, where the file does not say so (`--me`)."""
     noise: frozenset[str] = frozenset()
     """Reasons of what the program writes beside the talk; how often is not compared."""
     beside: frozenset[str] = frozenset()

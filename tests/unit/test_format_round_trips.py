@@ -10,15 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.round_trips import WAYS, expected_left_out, read_back, written
+from bench.writers.people_files import ME
 from bench.writers.registry import SHAPES
 from bench.writers.shape import ExportShape
 from bench.writers.talks import ASSISTANT, USER, SpokenTurn, WholeTalk, random_talks
+from engine.memory.importers.fields import ImportOptions
+from engine.memory.importers.formats import FORMATS
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import import_paths
 
 
+def test_every_format_has_a_writer() -> None:
+    assert {shape.format for shape in SHAPES} == set(FORMATS)
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_turns_in_are_turns_out(shape: ExportShape, seed: int) -> None:
     talks = random_talks(random.Random(seed), 3)
@@ -77,7 +84,8 @@ def test_a_second_import_adds_nothing(tmp_path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
     with MemoryStore(tmp_path / "memory.db") as store:
-        first = import_paths(store, [tmp_path / "exports"])
-        again = import_paths(store, [tmp_path / "exports"])
+        options = ImportOptions(me=ME)
+        first = import_paths(store, [tmp_path / "exports"], options=options)
+        again = import_paths(store, [tmp_path / "exports"], options=options)
     assert first.added == 2 * len(SHAPES)
     assert again.added == 0

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.writers.people_files import ME, SAYS_WHO_I_AM, WRITERS, Message, attributed, telegram_chat
 from engine.core.errors import BadInput, UsageProblem
 from engine.memory.importers.fields import ImportOptions, parse_role_map
 from engine.memory.importers.formats import detect_format, find_importer
@@ -24,7 +25,6 @@ from engine.memory.records import Conversation, LateAnswers, Skipped
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import ImportReport, import_paths, late_answers_text
 from engine.runs.kinds import ImportParams
-from tests.unit.people_files import ME, SAYS_WHO_I_AM, WRITERS, Message, attributed, telegram_chat
 from tests.unit.test_importers import role_texts, write
 
 PEOPLE = Path(__file__).parents[1] / "data" / "exports" / "people"

@@ -1,4 +1,4 @@
-"""Writes one chat between two people in the shape of each program that exports such chats."""
+"""One chat between two people in the shape of each program that exports such chats."""
 
 from __future__ import annotations
 
@@ -130,9 +130,10 @@ def weflow(folder: Path, messages: Sequence[Message], contact: str) -> Path:
 
 
 def echotrace(folder: Path, messages: Sequence[Message], contact: str) -> Path:
-    value = json.loads(weflow(folder, messages, contact).read_text("utf-8"))
+    path = weflow(folder, messages, contact)
+    value = json.loads(path.read_text("utf-8"))
     del value["weflow"]
-    return _json(folder / "echotrace.json", value)
+    return _json(path.rename(folder / "echotrace.json"), value)
 
 
 def _chatlab(messages: Sequence[Message], contact: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
