@@ -266,6 +266,29 @@ def test_answers_that_the_source_excludes_bear_no_loss(name: str, tmp_path: Path
     assert not any(turn.masked for turn in trained.turns)
 
 
+@pytest.mark.parametrize(
+    "text", ['["a", "b"]', '{"text": "x"}', '{"role": "user", "content": "x"}', "[1, 2]", "{}", "null"]
+)
+def test_words_that_are_json_stay_words(text: str, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": text, "response": text},
+        {"instruction": text, "output": text},
+        {"chosen": text, "rejected": "x", "prompt": text},
+    ]
+    for number, row in enumerate(rows):
+        (conversation, _copy), _skipped = read(write(tmp_path, f"rows{number}.json", [row, row]))
+        assert role_texts(conversation) == [("user", text), ("assistant", text)]
+
+
+def test_an_excluded_message_keeps_its_time(tmp_path: Path) -> None:
+    messages = [
+        {"role": "user", "content": Q},
+        {"role": "assistant", "content": A, "loss": False, "timestamp": 1785578460},
+    ]
+    (conversation, _copy), _skipped = read(write(tmp_path, "rows.json", [{"messages": messages}] * 2))
+    assert (conversation.turns[1].masked, conversation.turns[1].time) == (True, 1785578460)
+
+
 def test_of_several_answers_the_first_is_taken_and_the_others_are_alternatives(tmp_path: Path) -> None:
     rows = [{"question": Q, "answers": [A, "A mammal.", A]}] * 2
     (conversation, _copy), _skipped = read(write(tmp_path, "rows.json", rows))

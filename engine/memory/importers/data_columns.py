@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
     ImportOptions,
@@ -229,7 +231,7 @@ def history_items(value: object, role_map: RoleMap) -> Items:
 def answer_items(value: object, role_map: RoleMap, *, masked: bool = False) -> Items:
     """The answer of a row: a text, messages, or a list of texts, of which the others are alternatives."""
     given, value = value, listed(value)
-    messages = None if isinstance(value, str) else spoken(value, role_map)
+    messages = None if isinstance(value, str) else spoken(given, role_map)
     if messages is not None:
         return masked_items(messages) if masked else messages
     if isinstance(given, str) and not (isinstance(value, dict) and "answer_start" in value):
@@ -250,7 +252,7 @@ def answer_items(value: object, role_map: RoleMap, *, masked: bool = False) -> I
 def _answer(item: Turn | Skipped, alternatives: tuple[str, ...], masked: bool) -> Turn | Skipped:
     if not isinstance(item, Turn):
         return item
-    return Turn(role=item.role, text=item.text, alternatives=alternatives, masked=masked)
+    return msgspec.structs.replace(item, alternatives=alternatives, masked=masked)
 
 
 def masked_items(items: Items) -> Items:
@@ -265,7 +267,10 @@ def masked_items(items: Items) -> Items:
 
 def spoken(value: object, role_map: RoleMap) -> Items | None:
     """The turns of a list of messages, of one message, or of a text with marks of speakers; None for a plain text."""
-    value = listed(value)
+    given, value = value, listed(value)
+    if isinstance(given, str) and isinstance(value, dict) and "messages" not in value:
+        # The words themselves are JSON.
+        return None
     if isinstance(value, str):
         turns = marked_turns(value)
         return None if turns is None else [item for role, text in turns for item in text_turn(role, text)]
