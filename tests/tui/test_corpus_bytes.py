@@ -10,6 +10,7 @@ from tests.tui.corpus_workspace import build
 from tests.tui.terminal import Terminal, terminal
 
 MOVE_BYTES = 4_000
+"""For one row; where the list scrolls, on average."""
 TAB_BYTES = 15_000
 REREAD_BYTES = 300
 """For a list that is read again and has not changed."""
@@ -40,8 +41,12 @@ def test_moving_changing_the_tab_and_reading_again_send_few_bytes(tmp_path: Path
         first = bytes_of(opened, b"2")
         assert b"reviewed" in opened.output
         moves = [bytes_of(opened, b"j") for _n in range(5)]
+        opened.press(b"j" * 28)
+        bytes_of(opened, b"j")
+        scrolling = [bytes_of(opened, b"j") for _n in range(12)]
         again = bytes_of(opened, b"R", silent=True)
         away, back = bytes_of(opened, b"1"), bytes_of(opened, b"2")
     assert max(moves) < MOVE_BYTES and min(moves) > 0
+    assert sum(scrolling) / len(scrolling) < MOVE_BYTES
     assert again < REREAD_BYTES
     assert max(first, away, back) < TAB_BYTES and min(first, away, back) > 1000

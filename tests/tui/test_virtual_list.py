@@ -151,3 +151,25 @@ async def test_rows_ahead_of_the_cursor_stay_visible_except_at_the_ends_and_unde
         await pilot.click(VirtualList, offset=(5, 0))
         await pilot.pause()
         assert (rows.index, rows.scroll_offset.y) == (top, top)
+
+
+async def test_a_list_that_scrolls_by_a_part_moves_seldom_and_keeps_the_cursor_visible() -> None:
+    class PartList(VirtualList):
+        SCROLL_PART = 1 / 3
+
+    class PartApp(ListApp):
+        def compose(self) -> ComposeResult:
+            yield PartList((0, 8))
+
+    app = PartApp(100)
+    async with app.run_test(size=(60, 20)) as pilot:
+        rows = app.query_one(PartList)
+        for keys, moves in (("j" * 99, 17), ("k" * 99, 17)):
+            tops = []
+            for key in keys:
+                await pilot.press(key)
+                line = rows.index - rows.scroll_offset.y
+                assert 0 <= line < rows.size.height
+                assert rows.index in (0, 99) or min(rows.index, LOOK_AHEAD) <= line
+                tops.append(rows.scroll_offset.y)
+            assert 2 < len(set(tops)) < moves

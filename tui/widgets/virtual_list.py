@@ -47,6 +47,9 @@ class VirtualList(ScrollView, can_focus=True):
     numbers of terminal cells, where 0 shares the remaining width and GLYPH_COLUMN is as wide as a glyph.
     """
 
+    SCROLL_PART: ClassVar[float] = 0.0
+    """The part of its height by which the list scrolls when the cursor comes near an edge; 0 for one row. A list beside
+    other panels cannot be scrolled by the terminal: every row is sent again."""
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "table--cursor",
         "table--dim",
@@ -222,10 +225,11 @@ class VirtualList(ScrollView, can_focus=True):
         top, height = self.scroll_offset.y, max(1, self.size.height)
         ahead = min(ahead, (height - 1) // 2)
         first, last = max(0, self._cursor - ahead), min(len(self._ids) - 1, self._cursor + ahead)
+        more = min(int(height * self.SCROLL_PART), height - 1 - 2 * ahead) if ahead else 0
         if first < top:
-            self.scroll_to(y=first, animate=False, force=True)
+            self.scroll_to(y=max(0, first - more), animate=False, force=True)
         elif last >= top + height:
-            self.scroll_to(y=last - height + 1, animate=False, force=True)
+            self.scroll_to(y=last - height + 1 + more, animate=False, force=True)
 
     def on_click(self, event: events.Click) -> None:
         # The row that was clicked stays under the mouse.

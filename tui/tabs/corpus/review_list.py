@@ -50,6 +50,8 @@ class CorpusFigures(NamedTuple):
 class ReviewList(VirtualList):
     """The ids that the filter gave when they were read: a decision changes a row and moves none; `load` reads again."""
 
+    SCROLL_PART = 1 / 3
+
     class Loaded(Message):
         """The ids were read, or cannot be read because of `problem`."""
 
