@@ -7,11 +7,13 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
+from typing import NamedTuple
 
 from engine.memory.checksums import update_state
+from engine.memory.erased_notes import EDITS_IN_FORCE, erase_notes
 from engine.memory.memory_points import delete_point, delete_points_of_import, find_points
 from engine.memory.search import fold
 from engine.memory.transactions import ROWS_PER_CHECK, ChunkedWriter
@@ -97,8 +99,8 @@ _DELETE_IMPORT = (
 
 
 def ids_containing(connection: sqlite3.Connection, text: str) -> list[str]:
-    """Ids of the conversations and memory points that hold `text`: turns, titles, alternatives and edits, also of
-    shorter forms. Compared as in `search`."""
+    """Ids of the conversations and memory points that hold `text`: turns, titles, alternatives and edits in force,
+    also of shorter forms. Compared as in `search`."""
     wanted = fold(text)
     if not wanted:
         return []
@@ -106,7 +108,8 @@ def ids_containing(connection: sqlite3.Connection, text: str) -> list[str]:
     queries = (
         "SELECT id, title, id, source FROM conversations",
         "SELECT conversation_id, text, alternatives, '' FROM turns",
-        "SELECT conversation_id, text, '', '' FROM decisions WHERE conversation_id IN (SELECT id FROM conversations)",
+        f"SELECT conversation_id, text, '', '' FROM decisions WHERE {EDITS_IN_FORCE} "  # noqa: S608
+        "AND conversation_id IN (SELECT id FROM conversations)",
         "SELECT id, content, summary, keywords FROM memory_points",
     )
     for query in queries:
@@ -169,9 +172,22 @@ def imports_without(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[
     )
 
 
-def forget(connection: sqlite3.Connection, ids: Iterable[str], *, text: str = "") -> list[str]:
+class Forgotten(NamedTuple):
+    """What a call of `forget` deleted."""
+
+    ids: list[str]
+    rules: int
+    """Number of rules in force that quoted it and ended."""
+    notes: int
+    """Number of rules, reasons, former edits and import paths that were blanked."""
+
+
+def forget(
+    connection: sqlite3.Connection, ids: Iterable[str], *, text: str = "", quoted: Sequence[str] = ()
+) -> Forgotten:
     """Deletes conversations and memory points for good and marks them as forgotten; see `MemoryStore.forget`."""
     wanted = with_shorter_forms(connection, ids)
+    erased = [*quoted, *texts_of(connection, wanted)]
     points = find_points(connection, wanted)
     deleted = [
         id_
@@ -206,21 +222,10 @@ def forget(connection: sqlite3.Connection, ids: Iterable[str], *, text: str = ""
             "AND completed_at IS NOT NULL AND id NOT IN (SELECT import_id FROM conversations) AND id NOT IN "
             "(SELECT import_id FROM memory_points WHERE import_id IS NOT NULL)"
         )
-        if text:
-            _forget_notes(connection, fold(text))
+        rules, notes = erase_notes(connection, erased, fold(text))
     _rewrite_file(connection)
     release_free_pages(connection)
-    return [*deleted, *(point[0] for point in points)]
-
-
-def _forget_notes(connection: sqlite3.Connection, wanted: str) -> None:
-    """Blanks reasons of decisions and deletes rules that contain the folded text `wanted`."""
-    rows = connection.execute("SELECT seq, conversation_id, reason, text FROM decisions").fetchall()
-    for seq, conversation_id, reason, text in rows:
-        if not conversation_id and wanted in fold(text):
-            connection.execute("DELETE FROM decisions WHERE seq = ?", (seq,))
-        elif wanted in fold(reason):
-            connection.execute("UPDATE decisions SET reason = '' WHERE seq = ?", (seq,))
+    return Forgotten([*deleted, *(point[0] for point in points)], rules, notes)
 
 
 def _delete(connection: sqlite3.Connection, ids: list[str]) -> None:

@@ -284,14 +284,15 @@ class MemoryStore:
             for row in islice(matching, offset, offset + limit)
         ]
 
-    def forget(self, ids: Iterable[str], *, text: str = "") -> list[str]:
+    def forget(self, ids: Iterable[str], *, text: str = "", quoted: Sequence[str] = ()) -> deletion.Forgotten:
         """Deletes conversations with their shorter forms and their rows in the corpus, and summary points.
 
-        Paths of imports without rows are blanked; with `text`, so are reasons of decisions that contain it, and rules
-        with it are deleted. Deleted pages are overwritten and returned to the file system, and the WAL is truncated.
-        Returns the deleted ids. `engine.pipeline.forget` cleans the files outside the database.
+        Paths of imports without rows are blanked. So are rules, reasons, edits that are not in force and paths that
+        contain `text` or quote what is deleted or one of the texts `quoted`. Deleted pages are overwritten and
+        returned to the file system, and the WAL is truncated. `engine.pipeline.forget` cleans the files outside the
+        database.
         """
-        return deletion.forget(self.connection, ids, text=text)
+        return deletion.forget(self.connection, ids, text=text, quoted=quoted)
 
     def ids_containing(self, text: str) -> list[str]:
         """Ids of all conversations and summary points that hold `text` anywhere, shorter forms included."""

@@ -14,6 +14,7 @@ import msgspec
 from engine.core.files import fsync_dir, write_bytes
 from engine.core.paths import Workspace
 from engine.corpus.export import DATASET_INFO
+from engine.memory.disk_reserve import reserve_path
 from engine.pipeline.erased_text import ErasedText
 from engine.runs.rundir import LOG, SPEC, RunDir
 
@@ -101,6 +102,8 @@ def files_with(workspace: Workspace, text: str) -> list[Path]:
         if path.is_file()
         and not path.is_symlink()
         and path.suffix not in _WEIGHTS
+        # Random bytes, which hold every short text by chance.
+        and path != reserve_path(workspace.memory_db)
         and _contains(path, wanted)
     ]
 
@@ -181,7 +184,7 @@ def _is_erased_row(row: bytes, erased: ErasedText) -> bool:
         return erased.names(row) or erased.quotes(_unescaped(row.decode("utf-8", "replace")))
     if not isinstance(value, dict):
         return erased.quotes(" ".join(_texts(value)))
-    if _is_of(value, erased):
+    if _is_of(value, erased) or any(map(erased.contains_match, _texts(value))):
         return True
     if isinstance(value.get("id"), str):
         return False

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from itertools import chain
 
+from engine.memory.search import fold
+
 _GRAM = 24
 """Characters that are compared at once."""
 _STRIDE = 8
@@ -20,7 +22,9 @@ _REDACTED = re.compile("‹[A-Z_]+›")
 class ErasedText:
     """The texts of erased conversations: turns, titles, alternatives, edits."""
 
-    def __init__(self, ids: Iterable[str], texts: Iterable[str]) -> None:
+    def __init__(self, ids: Iterable[str], texts: Iterable[str], *, match: str = "") -> None:
+        """`match` is a text of which every occurrence is erased, compared as in `search`."""
+        self._match = fold(match)
         self.ids = frozenset(ids)
         self._id_tokens = frozenset(id_.encode() for id_ in self.ids if not _NO_TOKEN.search(id_.encode()))
         self._other_ids = [id_.encode() for id_ in self.ids if id_.encode() not in self._id_tokens]
@@ -51,7 +55,11 @@ class ErasedText:
 
     def quotes(self, text: str) -> bool:
         """Whether a passage of the erased texts stands in `text`, or `text` is an excerpt of them."""
-        return any(self._quotes(piece) for piece in _pieces(text))
+        return self.contains_match(text) or any(self._quotes(piece) for piece in _pieces(text))
+
+    def contains_match(self, text: str) -> bool:
+        """Whether `match` stands in `text`."""
+        return bool(self._match) and self._match in fold(text)
 
     def _quotes(self, piece: str) -> bool:
         if any(short in piece for short in self._contained):

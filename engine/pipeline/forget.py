@@ -14,6 +14,8 @@ from engine.core.filenames import printable_name, text_to_path
 from engine.core.paths import Workspace
 from engine.export.report import exports_of
 from engine.memory.deletion import imports_without, texts_of, with_shorter_forms
+from engine.memory.erased_notes import quoting_paths
+from engine.memory.search import fold
 from engine.memory.store import MemoryStore
 from engine.models.registry import list_models
 from engine.pipeline.erase_files import blank_file_names, erase_files, files_with, remove_runs
@@ -42,9 +44,18 @@ class ForgetReport(msgspec.Struct, frozen=True, kw_only=True):
     exports: list[str] = []
     """Exports of these models."""
     runs: list[str] = []
-    """Deleted runs: imports of which no conversation is left, with the path and the names of their files."""
+    """Deleted runs: imports of which no conversation is left, or whose path quotes what is erased."""
+    rules: int = 0
+    """Number of ended rules: they had a word that stands in nothing else that is left."""
+    notes: int = 0
+    """Number of rules, reasons, former edits and import paths that were blanked."""
     left: list[str] = []
     """Other files of the workspace that contain the searched text, such as the user's own texts."""
+
+    @property
+    def erased_anything(self) -> bool:
+        """Whether anything was deleted or rewritten."""
+        return bool(self.ids or self.files or self.backups or self.removed_backups or self.runs or self.notes)
 
 
 def forget(workspace: Workspace, ids: list[str], *, text: str = "") -> ForgetReport:
@@ -57,22 +68,26 @@ def forget(workspace: Workspace, ids: list[str], *, text: str = "") -> ForgetRep
     with backup_lock(workspace), MemoryStore(workspace.memory_db) as store:
         sweep_leftovers(workspace, everywhere=True)
         all_ids = with_shorter_forms(store.connection, ids)
-        erased = ErasedText(all_ids, [*texts_of(store.connection, all_ids), text])
-        gone, touched = _import_runs(workspace, store, all_ids)
+        texts = list(texts_of(store.connection, all_ids))
+        erased = ErasedText(all_ids, texts, match=text)
+        quoting = quoting_paths(store.connection, texts, all_ids, fold(text))
+        gone, touched = _import_runs(workspace, store, all_ids, quoting)
         files = {str(path): None for path in erase_files(workspace, erased)}
         files |= {str(path): None for run in touched for path in blank_file_names(run)}
         remove_runs(workspace, gone)
-        rewritten, removed = remove_from_backups(workspace, all_ids, text=text)
+        rewritten, removed = remove_from_backups(workspace, all_ids, text=text, quoted=texts)
         deleted = store.forget(all_ids, text=text)
     names = {run.run_id for run in gone}
     return ForgetReport(
-        ids=deleted,
+        ids=deleted.ids,
         files=[path for path in files if not names.intersection(Path(path).parts)],
         backups=rewritten,
         removed_backups=removed,
         models=trained_on(workspace, all_ids),
         exports=exports_of(workspace, all_ids),
         runs=sorted(names),
+        rules=deleted.rules,
+        notes=deleted.notes,
         left=[str(path) for path in files_with(workspace, text)] if text else [],
     )
 
@@ -84,16 +99,17 @@ def trained_on(workspace: Workspace, ids: list[str]) -> list[str]:
 
 
 def _import_runs(
-    workspace: Workspace, store: MemoryStore, ids: list[str]
+    workspace: Workspace, store: MemoryStore, ids: list[str], quoting: set[str]
 ) -> tuple[list[RunDir], list[RunDir]]:
-    """The runs of imports of which no row is left without `ids`, and those of imports that keep some.
+    """The runs of imports of which no row is left without `ids` or whose path is among `quoting`, and those of other
+    imports that keep some.
 
     A run that failed on the same file belongs to the first.
     """
     empty = imports_without(store.connection, ids)
     imports = store.connection.execute("SELECT id, path FROM imports").fetchall()
-    kept = {path for id_, path in imports if id_ not in empty}
-    origins = set(empty.values()) - kept
+    kept = {path for id_, path in imports if id_ not in empty} - quoting
+    origins = (set(empty.values()) | quoting) - kept
     runs = []
     for run in list_runs(workspace):
         if run.spec.kind is RunKind.IMPORT:

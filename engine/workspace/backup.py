@@ -8,7 +8,7 @@ import sqlite3
 import tarfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -203,8 +203,12 @@ def restore_backup(workspace: Workspace, path: Path) -> Backup:
     return _describe(path, manifest)
 
 
-def remove_from_backups(workspace: Workspace, ids: list[str], *, text: str = "") -> tuple[int, int]:
+def remove_from_backups(
+    workspace: Workspace, ids: list[str], *, text: str = "", quoted: Sequence[str] = ()
+) -> tuple[int, int]:
     """Rewrites every backup that contains one of the conversations, or `text` anywhere, without them.
+
+    Rules, reasons and paths that quote them or the texts `quoted` go too.
 
     A damaged backup and a damaged memory that a restore renamed are deleted, because they may contain them.
     Returns the numbers of rewritten and of deleted files. The caller holds `backup_lock` unless it is alone.
@@ -215,7 +219,7 @@ def remove_from_backups(workspace: Workspace, ids: list[str], *, text: str = "")
         with staging_folder(workspace.backups, ".forget.") as staged:
             try:
                 manifest = _unpack(path, staged)
-                changed = _forget_in(staged / _MEMORY, ids, text, path)
+                changed = _forget_in(staged / _MEMORY, ids, path, text=text, quoted=quoted)
             except BadInput:
                 path.unlink()
                 removed += 1
@@ -356,8 +360,12 @@ def _copy_pages(staged: Path, target: Path) -> None:
         target_db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _forget_in(memory: Path, ids: list[str], text: str, path: Path) -> bool:
-    """Whether an unpacked memory was changed: it contained one of the conversations, or the path of their import.
+_NOTES = ("SELECT id, path, skipped FROM imports", "SELECT seq, text, reason, undone FROM decisions")
+"""What `forget` changes besides the rows of conversations."""
+
+
+def _forget_in(memory: Path, ids: list[str], path: Path, *, text: str, quoted: Sequence[str]) -> bool:
+    """Whether an unpacked memory was changed: it contained one of the conversations, or a note that quotes them.
 
     Conversations that are not as they were imported go too: they may be the wanted ones. Raises BadInput when its
     pages are damaged.
@@ -375,9 +383,9 @@ def _forget_in(memory: Path, ids: list[str], text: str, path: Path) -> bool:
             raise _damaged(path) from None
     with MemoryStore(memory) as store:
         wanted = [*ids, *damaged, *(store.ids_containing(text) if text else ())]
-        before = store.connection.execute("SELECT id, path, skipped FROM imports").fetchall()
-        deleted = store.forget(wanted, text=text)
-        after = store.connection.execute("SELECT id, path, skipped FROM imports").fetchall()
+        before = [store.connection.execute(query).fetchall() for query in _NOTES]
+        deleted = store.forget(wanted, text=text, quoted=quoted).ids
+        after = [store.connection.execute(query).fetchall() for query in _NOTES]
         store.connection.execute("PRAGMA journal_mode=DELETE").fetchall()
     return bool(deleted) or before != after
 

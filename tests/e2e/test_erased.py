@@ -187,6 +187,14 @@ def seeded(tmp_path: Path) -> Session:
     session.run("corpus", "accept", *ids)
     session.run("corpus", "flag", *ids)
     session.run("corpus", "rule", f"{MARKER} stage:near", codes=(0, 2))
+    session.run("corpus", "rule", MARKER)
+    session.run("corpus", "undo")
+    session.run("corpus", "rule", f"{MARKER} len>9")
+    session.run("corpus", "rule", f"{MARKER} len>9", "--off")
+    other = next(row["id"] for row in session.json("memory", "list")["conversations"] if row["id"] not in ids)  # type: ignore[attr-defined]
+    session.run("corpus", "reject", other, "--reason", f"like {MARKER}")
+    session.run("corpus", "edit", other, "--turn", "1", "--text", f"never {MARKER}")
+    session.run("corpus", "undo")
     session.run("corpus", "threshold", "0.7")
     session.run("corpus", "build")
     for format_ in ("messages", "alpaca", "sharegpt", "prompt-completion"):

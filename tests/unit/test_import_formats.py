@@ -310,7 +310,7 @@ def test_a_forgotten_memory_point_loses_its_embedding_and_is_not_reimported(tmp_
     with MemoryStore(tmp_path / "memory.db") as store:
         import_paths(store, [EXPORTS / "mindx"])
         (point,) = store.point_ids_containing("过拟合的")
-        assert store.forget([point]) == [point]
+        assert store.forget([point]).ids == [point]
         vectors = store.connection.execute("SELECT COUNT(*) FROM embeddings").fetchone()[0]
         assert not any("早停".encode() in file.read_bytes() for file in tmp_path.glob("memory.db*"))
         again = import_paths(store, [EXPORTS / "mindx"])

@@ -167,7 +167,7 @@ def test_forgetting_deletes_the_text_from_the_file(tmp_path: Path) -> None:
         store.add([talk((secret, "noted"), external_id="c", at=1), talk(PAIRS[0])])
         store.add([talk((secret, "noted"), PAIRS[1], external_id="c", at=2)])
         grown = next(c for c in store.conversations() if c.external_id)
-        assert len(store.forget([grown.id, "unknown"])) == 2
+        assert len(store.forget([grown.id, "unknown"]).ids) == 2
         for file in path.parent.iterdir():
             assert b"hunter2-" not in file.read_bytes()
         assert store.count() == 1

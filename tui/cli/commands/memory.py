@@ -205,19 +205,21 @@ def register(app: typer.Typer) -> None:
             if match:
                 wanted += store.ids_containing(match)
         wanted = list(dict.fromkeys(wanted))
-        if not wanted:
-            raise BadInput(
-                _("No conversation contains {text}").format(text=match), hint="h2q-tui memory list"
-            )
         models = trained_on(ws, wanted)
         question = n_(
             "Erase {n} conversation permanently from memory, datasets, reports, runs and backups?",
             "Erase {n} conversations permanently from memory, datasets, reports, runs and backups?",
             len(wanted),
         )
+        if not wanted:
+            question = _(
+                "No conversation in memory contains it. Erase it from backups, datasets, exports, reports and runs?"
+            )
         arguments = [*(ids or []), *(["--match", match] if match else []), "--yes"]
         confirm(question.format(n=len(wanted)), yes, session.own_command("memory", "forget", *arguments))
         done = forget_(ws, wanted, text=match or "")
+        if match and not done.erased_anything and not done.left:
+            raise BadInput(_("Nothing contains {text}").format(text=match), hint="h2q-tui memory list")
         output.echo(
             _("{n} erased; rewritten: {files}, {backups}").format(
                 n=len(done.ids),
@@ -230,11 +232,14 @@ def register(app: typer.Typer) -> None:
             output.echo(text.format(n=done.removed_backups))
         if done.runs:
             text = n_(
-                "{n} import run removed: nothing of it is left",
-                "{n} import runs removed: nothing of them is left",
+                "{n} import run removed with the path of its file",
+                "{n} import runs removed with the paths of their files",
                 len(done.runs),
             )
             output.echo(text.format(n=len(done.runs)))
+        if done.rules:
+            text = n_("{n} rule quoted it and ended", "{n} rules quoted it and ended", done.rules)
+            output.echo(text.format(n=done.rules))
         for path in done.left:
             output.echo(
                 _("the text still stands in {path}").format(path=path) + " → " + shlex.join(["less", path])
