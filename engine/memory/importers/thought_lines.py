@@ -45,7 +45,7 @@ _TITLE = re.compile(
 _ASIDE = re.compile(r" ?[(（][^()（）]{1,30}[)）]$")
 _CALLOUT = re.compile(r"\[![\w-]{1,20}\][+-]?")
 _BEGUN, _DONE = (
-    re.compile(r"\s*Thinking\.\.\.\s*\n"),
+    re.compile(r"\A\s{0,20}Thinking\.\.\.[ \t]{0,20}\n"),
     re.compile(r"^\.\.\.done thinking\.[ \t]*$", re.MULTILINE),
 )
 """Around the reasoning in the terminal of Ollama."""

@@ -82,15 +82,13 @@ _COMPATIBLE = {
 """Of the group of a user's name, the groups of the assistants' names that answer it."""
 
 _SAID = re.compile(
-    r"(?:message )?from (?P<from>.{1,40})|来自 ?(?P<cn>.{1,40}?) ?的(?:消息|讯息|信息)|來自 ?(?P<tw>.{1,40}?) ?的(?:訊息|消息)"
+    r"\A(?:(?:message )?from (?P<from>.{1,40})|来自 ?(?P<cn>.{1,40}?) ?的(?:消息|讯息|信息)|來自 ?(?P<tw>.{1,40}?) ?的(?:訊息|消息)"
     r"|(?P<said>.{1,40}?) (?:said|says|asked|asks|wrote|writes|replied|responded|answered|sagte|hast gesagt|haben gesagt|hat gesagt|"
     r"a dit|as dit|avez dit|dijo|dijiste|ha dicho|disse|disseste|ha detto|hai detto|сказал|сказала|сказали)"
-    r"|(?P<shuo>.{1,40}?) ?(?:说|說)|(?P<ja>.{1,40}?)の発言",
+    r"|(?P<shuo>.{1,40}?) ?(?:说|說)|(?P<ja>.{1,40}?)の発言)",
     re.IGNORECASE,
 )
-_NUMBERED = re.compile(
-    r"(?:\d{1,4}[.)、][ \t]*)?(.*?)(?:(?:(?<![ \t])[ \t]++)?(?:#[ \t]?)?\d{1,4})?", re.DOTALL
-)
+_NUMBERED = re.compile(r"\A(?:\d{1,4}[.)、][ \t]*)?(.*?)(?:[ \t]*(?:#[ \t]?)?\d{1,4})?", re.DOTALL)
 _WEAK = frozenset(
     [
         "model",
@@ -119,7 +117,7 @@ _SIGNS = "\u200d\ufe0f\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2b00-\u2bff\U0001
 _SIGN = re.compile(rf"[{_SIGNS}]+")
 _EDGE = re.compile(rf"^[\s{_SIGNS}*_`]+|[\s{_SIGNS}*_`]+$")
 _ASIDE = re.compile(
-    r"(?<!\s)\s*+[(（\[](?P<aside>[^()（）\[\]]{1,60})[)）\]]$|(?<!\s)\s++[—–|·-]\s+(?P<after>\d[^\n]{3,40})$"
+    r"\s{0,4}[(（\[](?P<aside>[^()（）\[\]]{1,60})[)）\]]$|\s{1,4}[—–|·-]\s{1,4}(?P<after>\d[^\n]{3,40})$"
 )
 _HEADING = re.compile(r"(\s{0,3})(#{1,6})[ \t]+(.{1,120})|(\s{0,3})(#{1,6})(?=\w)(.{1,60})")
 _ASIDE_TEXT = r"(?:[(（\[][^()（）\[\]\n]{1,60}[)）\]])"
@@ -133,7 +131,7 @@ _STAMPED = re.compile(
     re.DOTALL,
 )
 _COLON = re.compile(
-    rf"(\s{{0,3}})([^\s:：#>|`*_\[【][^:：\n`|(（]{{0,60}}?[ \t]*{_ASIDE_TEXT}?)[ \t]*([:：])(?!//)[ \t]*(.*)",
+    rf"\A(\s{{0,3}})([^\s:：#>|`*_\[【][^:：\n`|(（]{{0,60}}?[ \t]{{0,4}}{_ASIDE_TEXT}?)[ \t]{{0,8}}([:：])(?!//)[ \t]*(.*)",
     re.DOTALL,
 )
 _OUTER_COLON = re.compile(rf"(?>{_ASIDE_TEXT}|[^:：]){{0,130}}+([:：])")

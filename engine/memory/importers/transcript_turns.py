@@ -13,7 +13,7 @@ from engine.memory.importers.transcript_labels import PLAIN, Label, may_answer, 
 from engine.memory.importers.transcript_scheme import Line, Scheme, is_bare_fence, is_separator, time_line
 from engine.memory.records import Skipped, Turn
 
-_KEY = re.compile(r"[a-z_][a-z0-9_.-]{0,40}:(?:\s.*)?")
+_KEY = re.compile(r"\A\s{0,40}[a-z_][a-z0-9_.-]{0,40}:(?:\s.*)?")
 _FOOTER = re.compile(
     r"\W{0,6}(?:powered|exported|generated|created|saved|converted) (?:by|with|from|on|using|via)\b.{0,200}|\W{0,6}(?:导出自|由.{1,40}(?:导出|生成)|导出时间).{0,200}",
     re.IGNORECASE,
@@ -87,7 +87,7 @@ def _is_key(row: Row, scheme: Scheme) -> bool:
         return False
     own = tuple(f"{speaker.name}:" for speaker in (scheme.user, scheme.assistant) if speaker)
     return all(
-        _KEY.fullmatch(line.lstrip()) and not line.lstrip().startswith(own)
+        _KEY.fullmatch(line) and not line.lstrip().startswith(own)
         for line in (row.line.before, row.line.after)
     )
 
