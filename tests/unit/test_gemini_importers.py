@@ -188,7 +188,7 @@ def test_an_ai_studio_file_is_read_without_its_thoughts_and_its_draft() -> None:
         ("system", "简短回答。"),
         ("user", "什么是检查点？"),
         ("user", ""),
-        ("assistant", "训练状态的\n快照。"),
+        ("assistant", "训练状态的快照。"),
         ("user", "要多大？"),
         ("assistant", "权重的三倍。"),
     ]

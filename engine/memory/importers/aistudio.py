@@ -26,6 +26,8 @@ from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "aistudio"
 
+_MARKS = ",.;:!?)]}\u2019\u201d，。；：！？）」』】、…"
+"""Marks that never begin a line."""
 _ATTACHED = (
     "driveDocument",
     "driveImage",
@@ -118,6 +120,25 @@ def _turns(chunks: list[Any], options: ImportOptions) -> Iterator[Turn | Skipped
                 yield from _message(role, [message])
 
 
+def _joined(pieces: list[str]) -> str:
+    """The pieces of one answer: a new one stands on a line of its own, but one that goes on in the middle of a line.
+
+    That is one that begins with white space, a punctuation mark, or the rest of a word or number.
+    """
+    text = ""
+    for piece in pieces:
+        text += piece if not text or _goes_on(text[-1], piece[0]) else f"\n{piece}"
+    return text
+
+
+def _goes_on(last: str, first: str) -> bool:
+    if last.isspace() or first.isspace() or first in _MARKS:
+        return True
+    if last.isdigit():
+        return first.isdigit()
+    return last.isalpha() and first.isalpha() and not first.isupper()
+
+
 def _message(role: Role, chunks: list[dict[str, Any]]) -> Iterator[Turn | Skipped]:
     texts, skipped = [], []
     for chunk in chunks:
@@ -130,4 +151,4 @@ def _message(role: Role, chunks: list[dict[str, Any]]) -> Iterator[Turn | Skippe
         elif chunk.get("errorMessage"):
             skipped.append(Skipped(reason="failed answer"))
     times = [time for chunk in chunks if (time := parse_time(chunk.get("createTime"))) is not None]
-    yield from text_turn(role, "\n".join(texts), time=max(times, default=None), skipped=skipped)
+    yield from text_turn(role, _joined(texts), time=max(times, default=None), skipped=skipped)

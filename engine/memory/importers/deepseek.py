@@ -2,6 +2,9 @@
 
 A tree like ChatGPT's; a message has no role but `fragments` of the types REQUEST, RESPONSE, THINK and tool
 types. Older messages have `role` and `content` instead. There is no current node: the newest branch is read.
+
+Page scripts save what the page itself loads: `data.biz_data` with `chat_session` and `chat_messages`, a list whose
+messages name their parents (shape as two third-party readers describe it).
 """
 
 from __future__ import annotations
@@ -42,6 +45,8 @@ _SKIPPED_FRAGMENTS = {
 
 
 def detect(path: Path, value: Any) -> bool:
+    if _page(value) is not None:
+        return True
     if not isinstance(value, dict) or not isinstance(value.get("mapping"), dict):
         return False
     nodes = [node for node in value["mapping"].values() if isinstance(node, dict)]
@@ -54,6 +59,9 @@ def read(
 ) -> Iterator[Conversation | Skipped]:
     """One conversation per entry, along the branch of the newest message. Raises BadInput."""
     for _line, entry in json_values(path, on_bytes):
+        if (page := _page(entry)) is not None:
+            yield from _page_conversation(*page, options.roles)
+            continue
         if not isinstance(entry, dict) or not isinstance(entry.get("mapping"), dict):
             yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
@@ -66,6 +74,39 @@ def read(
             started_at=parse_time(entry.get("inserted_at")),
             updated_at=parse_time(entry.get("updated_at")),
         )
+
+
+def _page(value: Any) -> tuple[dict[str, Any], list[Any]] | None:
+    """The session and the messages that a page loads; None for anything else."""
+    for key in ("data", "biz_data"):
+        value = value.get(key, value) if isinstance(value, dict) else None
+    messages = value.get("chat_messages") if isinstance(value, dict) else None
+    session = value.get("chat_session") if isinstance(value, dict) else None
+    is_page = isinstance(messages, list) and (isinstance(session, dict) or _have_fragments(messages))
+    return (session if isinstance(session, dict) else {}, messages or []) if is_page else None
+
+
+def _have_fragments(messages: list[Any]) -> bool:
+    return any(isinstance(message, dict) and "fragments" in message for message in messages)
+
+
+def _page_conversation(
+    session: dict[str, Any], messages: list[Any], role_map: RoleMap
+) -> Iterator[Conversation | Skipped]:
+    nodes: dict[str, MessageNode] = {}
+    for place, message in enumerate(messages):
+        fields = message if isinstance(message, dict) else {}
+        key = text_or_empty(fields.get("message_id")) or f"#{place}"
+        link = {"parent": fields["parent_id"]} if "parent_id" in fields else {}
+        nodes[key] = _node(key, {"message": message, **link} if fields else None, role_map)
+    yield from build_conversation(
+        current_branch(nodes, text_or_empty(session.get("current_message_id"))),
+        source=NAME,
+        external_id=text_or_empty(session.get("id")),
+        title=text_or_empty(session.get("title")),
+        started_at=parse_time(session.get("inserted_at")),
+        updated_at=parse_time(session.get("updated_at")),
+    )
 
 
 def _node(key: str, value: object, role_map: RoleMap) -> MessageNode:
@@ -107,7 +148,11 @@ def _plain(message: dict[str, Any], role_map: RoleMap) -> tuple[Role | None, str
     if role is None:
         return None, "", [unknown_role(message.get("role"))]
     content = message.get("content")
-    skipped = [Skipped(reason="reasoning")] if message.get("reasoning_content") else []
+    skipped = (
+        [Skipped(reason="reasoning")]
+        if message.get("reasoning_content") or message.get("thinking_content")
+        else []
+    )
     return role, content if isinstance(content, str) else "", skipped
 
 

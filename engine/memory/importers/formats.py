@@ -27,6 +27,7 @@ from engine.memory.records import Conversation, ImportItem
 FORMATS = (
     "gemini",
     "gemini_workspace",
+    "gemini_api",
     "aistudio",
     "gemini_cli",
     "claude_code",

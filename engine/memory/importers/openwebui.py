@@ -44,8 +44,19 @@ _PASTED = "Pasted_Text_"
 def detect(path: Path, value: Any) -> bool:
     if is_sqlite(path):
         return is_open_webui_database(path)
-    chat = value.get("chat") if isinstance(value, dict) else None
-    return isinstance(chat, dict) and ("history" in chat or "messages" in chat)
+    chat = _chat(value)
+    return chat is not None and ("history" in chat or "messages" in chat)
+
+
+def _chat(entry: Any) -> dict[str, Any] | None:
+    """The chat of an entry, which may be the bare chat; None for anything else."""
+    if not isinstance(entry, dict):
+        return None
+    if "chat" in entry:
+        return entry["chat"] if isinstance(entry["chat"], dict) else None
+    history = entry.get("history")
+    is_bare = isinstance(history, dict) and isinstance(history.get("messages"), dict)
+    return entry if is_bare else None
 
 
 def read(
@@ -53,8 +64,8 @@ def read(
 ) -> Iterator[Conversation | Skipped]:
     """One conversation per chat. Raises BadInput, also for an unsupported schema version."""
     for entry in chat_entries(path, on_bytes) if is_sqlite(path) else _from_json(path, on_bytes):
-        chat = entry.get("chat") if isinstance(entry, dict) else None
-        if not isinstance(entry, dict) or not isinstance(chat, dict):
+        chat = _chat(entry)
+        if chat is None:
             yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         nodes, current = _nodes(chat, options.roles)

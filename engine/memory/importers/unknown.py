@@ -10,8 +10,8 @@ from typing import Any
 from engine.core.errors import BadInput
 from engine.core.filenames import shell_word
 from engine.core.i18n import _
-from engine.memory.importers.readers import tables
-from engine.memory.importers.readers.files import first_values, json_values
+from engine.memory.importers.readers import encodings, tables
+from engine.memory.importers.readers.files import file_start, first_values, json_values, not_text
 from engine.memory.importers.readers.sqlite import is_sqlite, table_columns
 from engine.memory.importers.text import no_speakers
 
@@ -37,12 +37,14 @@ def unknown_shape(path: Path, readable_format: Callable[[Path], str]) -> BadInpu
     if not values and path.suffix.lower() in tables.SUFFIXES:
         return BadInput(_("This table has no rows below the names of its columns"), path=path)
     if not values and path.suffix.lower() not in _JSON_SUFFIXES:
-        return no_speakers(path)
+        return not_text(path) if encodings.is_binary(file_start(path)) else no_speakers(path)
     try:
         first = [value for _line, value in islice(json_values(path), 1)]
     except BadInput as error:
         # Malformed text, or an entry over the limit, is the better reason.
         return error
+    if not values and first in ([], [None]):
+        return BadInput(_("The file holds nothing"), path=path)
     hint = ""
     if name := readable_format(path):
         hint = f"h2q-tui memory import --format {name} {shell_word(path)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import lzma
 import os
-import re
 import struct
 import tarfile
 import zipfile
@@ -26,6 +25,8 @@ _ALWAYS_ALLOWED = 10**6
 """Bytes that a member may have whatever its ratio."""
 _COPY_BYTES = 2**20
 _UTF8_NAME = 0x800
+_MADE_ON_DOS = 0
+_TWO_BYTES = frozenset(("GB18030", "BIG5", "CP949", "SHIFT_JIS", "EUC-JP"))
 _ENCRYPTED = 1
 _NAME_BYTES = 150
 _ZIP_FAULTS = (
@@ -129,23 +130,35 @@ def unpack(
 
 def member_name(info: zipfile.ZipInfo) -> str:
     """The name of a zip member with `/` between its parts; one that is not marked as UTF-8 in the encoding that it
-    seems to have."""
-    return _decoded_name(info).replace("\\", "/")
+    seems to have.
+
+    Beyond ASCII, a backslash separates parts only in a name that DOS or Windows wrote, and not where it may be half of
+    a character: Shift-JIS, Big5 and GBK have its byte in the second place.
+    """
+    name, is_known = _decoded_name(info)
+    is_split = name.isascii() or info.create_system == _MADE_ON_DOS
+    if not is_split or "\\" not in name or "/" in name:
+        return name
+    parts = name.split("\\")
+    may_be_halves = not is_known and any(not part[-1:].isascii() for part in parts[:-1])
+    return name if may_be_halves or not parts[-1].strip(".") else "/".join(parts)
 
 
-def _decoded_name(info: zipfile.ZipInfo) -> str:
+def _decoded_name(info: zipfile.ZipInfo) -> tuple[str, bool]:
+    """The name, and whether its encoding is known."""
     if info.flag_bits & _UTF8_NAME or info.filename.isascii():
-        return info.filename
+        return info.filename, True
     try:
         raw = info.filename.encode("cp437")
     except UnicodeEncodeError:
-        return info.filename
-    for encoding in ("utf-8", legacy_encoding(raw)):
+        return info.filename, False
+    legacy = legacy_encoding(raw)
+    for encoding in ("utf-8", legacy):
         try:
-            return raw.decode(encoding)
+            return raw.decode(encoding), encoding == "utf-8" or legacy in _TWO_BYTES
         except (UnicodeDecodeError, LookupError):
             continue
-    return info.filename
+    return info.filename, False
 
 
 def is_hidden(name: str) -> bool:
@@ -156,7 +169,7 @@ def is_hidden(name: str) -> bool:
 
 def safe_name(name: str) -> str:
     """The last part of a member's name as a file name."""
-    last = re.split(r"[/\\]", name)[-1].replace("\0", "")
+    last = name.split("/")[-1].replace("\0", "")
     stem, dot, suffix = last.rpartition(".")
     while len(os.fsencode(last)) > _NAME_BYTES and stem:
         stem = stem[:-1]

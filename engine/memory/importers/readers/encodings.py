@@ -50,10 +50,19 @@ def sample_text(start: bytes) -> str:
     return start.decode(text_encoding(start), "replace")
 
 
+def is_binary(start: bytes) -> bool:
+    """Whether a file with these first bytes is no text, although its bytes may be valid UTF-8."""
+    return _has_controls(sample_text(start).encode("utf-8", "replace"))
+
+
+def _has_controls(data: bytes) -> bool:
+    controls = sum(data.count(bytes([byte])) for byte in (*range(9), *range(14, 27), *range(28, 32), 127))
+    return controls > 0.02 * len(data)
+
+
 def legacy_encoding(data: bytes) -> str:
     """The encoding, as `iconv` names it, of text that is not UTF-8; `DAMAGED_UTF8` or `BINARY`; "" when unknown."""
-    controls = sum(data.count(bytes([byte])) for byte in (*range(9), *range(14, 27), *range(28, 32), 127))
-    if controls > 0.02 * len(data):
+    if _has_controls(data):
         return BINARY
     if _is_mostly_utf8(data):
         return DAMAGED_UTF8

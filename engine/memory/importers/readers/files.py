@@ -220,8 +220,13 @@ def text_lines(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[i
         file.seek(0)
         number = length = 0
         pending: list[str] = []
+        is_old_mac: bool | None = None
         for text in _decoded(file, encoding, path, on_bytes):
             # `splitlines` would also split at U+2028 and form feeds.
+            if is_old_mac is None:
+                is_old_mac = "\r" in text and "\n" not in text
+            if is_old_mac:
+                text = text.replace("\r", "\n")
             *complete, rest = text.split("\n")
             if complete:
                 complete[0] = "".join((*pending, complete[0]))
@@ -293,11 +298,15 @@ def _decoded(
             return
 
 
+def not_text(path: Path) -> NotText:
+    return NotText(_("This is not a text, JSON or database file"), path=path)
+
+
 def _wrong_encoding(data: bytes, at: int, path: Path, line: int) -> BadInput:
     begin = max(0, at - encodings.SAMPLE // 2)
     encoding = encodings.legacy_encoding(data[begin : begin + encodings.SAMPLE])
     if encoding == encodings.BINARY:
-        return NotText(_("This is not a text, JSON or database file"), path=path)
+        return not_text(path)
     if encoding == encodings.DAMAGED_UTF8:
         return WrongEncoding(
             _("Some bytes of this text are damaged: they are not UTF-8"), path, line, "UTF-8 -c"

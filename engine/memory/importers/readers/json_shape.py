@@ -26,6 +26,8 @@ CHAT_LISTS = frozenset(
     )
 )
 """Keys of lists of conversations; in a row of a data set, of messages."""
+SPLITS = frozenset(("train", "test", "validation", "valid", "val", "dev", "eval"))
+"""Keys of the parts of one data set, which are lists beside each other."""
 _SPEAKERS = ("role", "from", "sender", "speaker", "author")
 _LINKS = 40
 """Elements of a list that are looked at."""
@@ -33,7 +35,7 @@ _LINKS = 40
 
 def is_wrapped_list(key: str, first: object) -> bool:
     """Whether the list `key`, which begins with `first`, holds the entries of the file."""
-    if key in ROW_LISTS:
+    if key in ROW_LISTS or key in SPLITS:
         return isinstance(first, dict) and not is_message(first)
     if key not in CHAT_LISTS or is_message(first):
         return False

@@ -18,7 +18,7 @@ import msgspec
 
 from engine.core.errors import BadInput
 from engine.core.i18n import N_, _
-from engine.memory.importers.readers.json_shape import CHAT_LISTS, ROW_LISTS, entries, is_wrapped_list
+from engine.memory.importers.readers.json_shape import CHAT_LISTS, ROW_LISTS, SPLITS, entries, is_wrapped_list
 
 MAX_VALUE = 64 * 2**20
 """Characters of one JSON value or one line: the longest conversation that is imported."""
@@ -145,7 +145,8 @@ class Layout(msgspec.Struct, frozen=True):
     """Where the entries of a JSON file are."""
 
     keys: tuple[str, ...] = ()
-    """The members that lead from a top-level object to the list of entries; empty without a wrapper."""
+    """The members that lead from a top-level object to the list of entries; empty without a wrapper. The parts of a
+    data set stand for each other."""
     lists: bool = False
     """The file is a sequence of lists, each on its own."""
 
@@ -186,7 +187,7 @@ def _wrapper(buffer: _Buffer, path: Path, outer: tuple[str, ...]) -> tuple[str, 
         mark = buffer.peek()
         if mark == "{" and key in ROW_LISTS and not outer:
             return _wrapper(buffer, path, (key,))
-        if mark == "[" and key in ROW_LISTS | CHAT_LISTS:
+        if mark == "[" and key in ROW_LISTS | CHAT_LISTS | SPLITS:
             buffer.advance(buffer.at + 1)
             if buffer.peek() != "]":
                 first = buffer.value(path, by_line=False)
@@ -268,7 +269,7 @@ def _inner(buffer: _Buffer, path: Path, keys: tuple[str, ...]) -> Iterator[tuple
         mark = buffer.peek()
         if key == keys[0] and len(keys) > 1 and mark == "{":
             yield from _inner(buffer, path, keys[1:])
-        elif key == keys[0] and mark == "[":
+        elif mark == "[" and (key == keys[0] or (key in SPLITS and keys[0] in SPLITS)):
             yield from _elements(buffer, path)
         else:
             buffer.value(path, by_line=False)
