@@ -162,7 +162,9 @@ async def test_a_failed_import_shows_the_reason(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(120, 24)) as pilot:
         app.run_worker(onboarding.import_then_build(app, str(broken)))
-        await until(pilot, lambda: "Invalid JSON" in text_of(app).splitlines()[-1], 30)
+        await until(
+            pilot, lambda: "The file ends in the middle of an entry" in text_of(app).splitlines()[-1], 30
+        )
         assert [run.spec.kind for run in list_runs(ws)] == [RunKind.IMPORT]
 
 
