@@ -64,6 +64,8 @@ _MIN_ROUNDS = 10
 _MAX_THANKS = 24
 _MAX_THANKS_LATIN = 90
 """Code points above which a clause with thanks has other content."""
+_MAX_CACHED_CLAUSE = 24
+"""Code points up to which a clause recurs in other turns often enough to keep its kind."""
 _MAX_REMARK = 18
 _MAX_REMARKS = 32
 
@@ -161,6 +163,10 @@ def _strip_edges(piece: str) -> str:
 
 def _classify_clause(clause: str, *, asks: bool) -> TurnKind:
     """The kind of one clause; `asks`: it ends with a question mark."""
+    return _classify_short(clause, asks) if len(clause) <= _MAX_CACHED_CLAUSE else _kind_of(clause, asks)
+
+
+def _kind_of(clause: str, asks: bool) -> TurnKind:
     bare = small_talk.PARTICLES.sub("", clause) or clause
     forms = (bare,) if bare == clause else (bare, clause)
     if small_talk.CLOSING_QUESTION.search(clause):
@@ -190,6 +196,9 @@ def _classify_clause(clause: str, *, asks: bool) -> TurnKind:
         if small_talk.INFORMS.search(clause) or small_talk.INSTRUCTS.search(clause)
         else TurnKind.REMARK
     )
+
+
+_classify_short = lru_cache(maxsize=4096)(_kind_of)
 
 
 def _is_noise(normal: str) -> bool:

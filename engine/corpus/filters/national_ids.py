@@ -69,6 +69,7 @@ def _index() -> tuple[dict[str, set[tuple[str, int]]], dict[str, set[int]]]:
 
 
 _BY_WORD, _BY_PART = _index()
+_ANY_PART = re.compile("|".join(map(re.escape, _BY_PART)))
 
 
 class _Checked(NamedTuple):
@@ -135,6 +136,13 @@ def find_numbers(text: str, type_: str) -> Iterator[tuple[int, int]]:
     return ((start, end) for found, start, end in _numbers(text) if found == type_)
 
 
+def may_hold_number(text: str) -> bool:
+    """A necessary condition of `find_numbers`, whatever the type."""
+    return _LONG_NUMBER.search(text) is not None or (
+        _FIVE_DIGITS.search(text) is not None and _SHAPED.search(text) is not None
+    )
+
+
 @lru_cache(maxsize=2)
 def _numbers(text: str) -> tuple[tuple[str, int, int], ...]:
     """The numbers of all types, those with a label first."""
@@ -171,7 +179,7 @@ def _labels_in(text: str) -> list[_Labelled]:
         for label, place in _BY_WORD[word]
         if label in lower
     }
-    if not text.isascii():
+    if _ANY_PART.search(lower):
         places.update(place for part, found in _BY_PART.items() if part in lower for place in found)
     return [_LABELLED[place] for place in sorted(places)]
 

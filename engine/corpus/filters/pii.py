@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from engine.corpus.filters import checksums, id_numbers, national_ids, passwords, phones, secrets
@@ -105,10 +105,7 @@ def find_pii(text: str) -> list[PiiSpan]:
     covered = bytearray(len(normalised))
     for _round in range(_MAX_ROUNDS):
         before = len(found)
-        hints = pii_hints(normalised)
-        for type_, hint, finder in _FINDERS:
-            if not hints[hint]:
-                continue
+        for type_, finder in _finders_for(pii_hints(normalised)):
             for start, end in finder(normalised):
                 if end > start and not covered.count(1, start, end):
                     covered[start:end] = b"\1" * (end - start)
@@ -119,6 +116,14 @@ def find_pii(text: str) -> list[PiiSpan]:
         normalised = _cover(normalised, sorted(found[before:]))
     found.sort()
     return [PiiSpan(type_, *mapped.span(start, end)) for start, end, type_ in found]
+
+
+@lru_cache(maxsize=512)
+def _finders_for(
+    hints: tuple[bool, ...],
+) -> tuple[tuple[PiiType, Callable[[str], Iterator[tuple[int, int]]]], ...]:
+    """The finders whose condition is met, in order."""
+    return tuple((type_, finder) for type_, hint, finder in _FINDERS if hints[hint])
 
 
 def _cover(text: str, spans: list[tuple[int, int, PiiType]]) -> str:
@@ -195,7 +200,7 @@ _FINDERS: tuple[tuple[PiiType, PiiHint, Callable[[str], Iterator[tuple[int, int]
     (PiiType.PASSWORD, PiiHint.CODE, _each(passwords.ONE_TIME_CODE, 1)),
     (PiiType.ID_CARD, PiiHint.FIVE_DIGITS, id_numbers.resident_ids),
     *(
-        (PiiType(type_), PiiHint.DIGIT, partial(national_ids.find_numbers, type_=type_))
+        (PiiType(type_), PiiHint.NATIONAL_NUMBER, partial(national_ids.find_numbers, type_=type_))
         for type_ in national_ids.TYPES
     ),
     (PiiType.WALLET, PiiHint.LONG_WORD, national_ids.wallets),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 
+from engine.corpus.filters.national_ids import may_hold_number
+
 _ODD_CASE = re.compile("[\u0130\u0131\u017f\u212a]")
 """İ, ı, ſ and the Kelvin sign: `re.IGNORECASE` matches them with i, s and k, `str.lower` does not map them."""
 
@@ -91,6 +93,7 @@ class PiiHint(IntEnum):
     ADDRESS = 10
     DIGIT = 11
     CODE = 12
+    NATIONAL_NUMBER = 13
 
 
 _DIGIT = re.compile("[0-9]")
@@ -128,7 +131,8 @@ def pii_hints(text: str) -> tuple[bool, ...]:
     """For each `PiiHint` whether the normalised text meets it."""
     lower = text.lower()
     has = lower.__contains__
-    odd = not text.isascii() and _ODD_CASE.search(text) is not None
+    other = not text.isascii()
+    odd = other and _ODD_CASE.search(text) is not None
     digits = _DIGIT.search(text) is not None
     five = digits and _FIVE.search(text) is not None
     return (
@@ -144,9 +148,10 @@ def pii_hints(text: str) -> tuple[bool, ...]:
         five and _NINE.search(text) is not None,
         (digits and text.count(".") > 1 and _IPV4.search(text) is not None)
         or (text.count(":") > 1 and _IPV6.search(text) is not None),
-        _PLATE.search(text) is not None,
+        other and _PLATE.search(text) is not None,
         odd or _WECHAT.any_in(lower),
-        _ADDRESS.search(text) is not None,
+        other and _ADDRESS.search(text) is not None,
         digits,
         digits and _CODES.any_in(lower),
+        digits and may_hold_number(text),
     )
