@@ -71,6 +71,15 @@ def check_output_folder(folder: Path, owned: OwnedFolder, *, hint: str = "") -> 
     _check_parents(folder, hint)
 
 
+def check_model_output(folder: Path, mode: str, *, hint: str = "") -> None:
+    """`check_output_folder` for what a training of `mode` writes; "auto" may write a model or an adapter."""
+    kinds = {"lora": (ADAPTER_FOLDER,), "auto": (MODEL_FOLDER, ADAPTER_FOLDER)}.get(mode, (MODEL_FOLDER,))
+    for owned in kinds[:-1]:
+        with contextlib.suppress(UsageProblem):
+            return check_output_folder(folder, owned, hint=hint)
+    return check_output_folder(folder, kinds[-1], hint=hint)
+
+
 def check_output_file(path: Path, *, hint: str = "") -> None:
     """Raises UsageProblem when `path` is a device, a FIFO, a socket, a link or a folder."""
     _check_regular(path, _mode_of(path, hint), hint)

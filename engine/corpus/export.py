@@ -71,7 +71,7 @@ def export_corpus(
             counts["rows"] += len(exported)
             yield from exported
 
-    entries = check_export_file(path)
+    entries = check_export_file(path, hint=_command(format, split))
     digest = write_lines(path, _as_array(rows()) if suffix(format) == ".json" else _as_lines(rows()))
     info = path.with_name(DATASET_INFO)
     entries[path.stem] = {"file_name": path.name, **_INFO[format]}
@@ -87,13 +87,18 @@ def export_corpus(
     )
 
 
-def check_export_file(path: Path) -> dict[str, Any]:
+def _command(format: ExportFormat, split: DataSplit | None) -> str:
+    """The command that exports the same rows into another file."""
+    part = f" --split {split.value}" if split else ""
+    return f"h2q-tui corpus export --format {format.value}{part} --output NEW-FILE"
+
+
+def check_export_file(path: Path, *, hint: str) -> dict[str, Any]:
     """The entries of the `dataset_info.json` next to `path`.
 
     Raises UsageProblem when `path` or that file would be replaced and no export has written it, or when `path` is
     a device, a FIFO, a link or a folder.
     """
-    hint = "h2q-tui corpus export --output NEW-FILE"
     info = path.with_name(DATASET_INFO)
     check_output_file(path, hint=hint)
     check_output_file(info, hint=hint)

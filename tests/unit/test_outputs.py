@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from engine.core.outputs import (
     check_output_folder,
     new_folder,
 )
+from tests.cli import run_cli
 
 
 def documents(place: Path) -> None:
@@ -121,3 +123,53 @@ def test_a_write_goes_through_a_link_and_never_replaces_a_fifo(tmp_path: Path) -
     with pytest.raises(FileExistsError), atomic_file(pipe):
         pass
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
+
+
+TRAINING = ("train", "--max-steps", "2")
+COMMANDS_WITH_OUTPUT = {
+    "scratch": (*TRAINING, "--mode", "scratch", "--output"),
+    "native": (*TRAINING, "--mode", "native", "--output"),
+    "lora": (*TRAINING, "--mode", "lora", "--output"),
+    "auto": (*TRAINING, "--output"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS_WITH_OUTPUT)
+@pytest.mark.parametrize("make", FOREIGN, ids=lambda make: make.__name__)
+def test_a_command_refuses_its_output_before_a_run_starts(
+    tmp_path: Path, make: Callable[[Path], None], command: str
+) -> None:
+    place, root = tmp_path / "out" / "place", tmp_path / "ws"
+    place.parent.mkdir()
+    make(place)
+    before = contents(place.parent)
+    done = run_cli(*COMMANDS_WITH_OUTPUT[command], str(place), "--json", "--data-dir", str(root))
+    assert done.code == 2
+    hint = json.loads(done.out)["hint"]
+    assert f"--data-dir {root}" in hint and "--output NEW-FOLDER" in hint
+    assert not list(root.glob("runs/*"))
+    assert contents(place.parent) == before
+
+
+def test_an_export_of_a_model_is_refused_before_a_run_starts(tmp_path: Path) -> None:
+    root = tmp_path / "ws"
+    (root / "models").mkdir(parents=True)
+    (tmp_path / "file").write_text("mine")
+    done = run_cli(
+        "export", "missing", "--to", "gguf", "--output", str(tmp_path / "file"), "--data-dir", str(root)
+    )
+    assert done.code != 0
+    assert not list(root.glob("runs/*"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_hint_of_a_corpus_export_keeps_the_options(tmp_path: Path) -> None:
+    place, root = tmp_path / "mine.json", tmp_path / "ws"
+    place.write_text("[]")
+    memory = ("memory", "add", "--user", "What is a comet?", "--assistant", "A ball of ice.")
+    assert run_cli(*memory, "--data-dir", str(root)).code == 0
+    options = ("--format", "alpaca", "--split", "train")
+    done = run_cli("corpus", "export", *options, "--output", str(place), "--json", "--data-dir", str(root))
+    assert done.code == 2
+    hint = json.loads(done.out)["hint"]
+    assert "--format alpaca --split train --output NEW-FILE" in hint and str(root) in hint

@@ -51,6 +51,7 @@ def register(app: typer.Typer) -> None:
 
         from engine.core.errors import UsageProblem
         from engine.core.i18n import language
+        from engine.export.plan import plan_export
         from engine.runs.kinds import ExportParams
         from engine.runs.spec import make_spec
         from tui.cli.run_output import run_command
@@ -75,4 +76,6 @@ def register(app: typer.Typer) -> None:
             ollama_name=ollama_name,
             system=system,
         )
+        # Before the run starts, so that a refusal leaves no run behind.
+        plan_export(ws, params)
         raise typer.Exit(run_command(ws, make_spec(ws.root, params, language=language()), detach=detach))

@@ -31,6 +31,7 @@ def _train(values: Values) -> None:
     from engine.runs.spec import make_spec
     from tui.cli.run_output import run_command
 
+    _check_output(values)
     ws = session.workspace()
     streaming = _streaming(values["config"])
     params = run_params(TRAIN_OPTIONS, values) | {
@@ -44,6 +45,19 @@ def _train(values: Values) -> None:
         params["context"] = streaming.context
     spec = make_spec(ws.root, msgspec.convert(params, TrainParams), language=language())
     raise typer.Exit(run_command(ws, spec, detach=values["detach"]))
+
+
+def _check_output(values: Values) -> None:
+    """Before the run starts: what `--output` and `--training-dir` name. Raises UsageProblem."""
+    from engine.core.outputs import check_model_output, check_output_parent
+
+    mode = f" --mode {values['mode']}" if values["mode"] else ""
+    if values["output"]:
+        hint = f"h2q-tui train{mode} --output NEW-FOLDER"
+        check_model_output(session.output_path(values["output"]), values["mode"] or "auto", hint=hint)
+    elif values["training_dir"]:
+        hint = f"h2q-tui train{mode} --training-dir OTHER-FOLDER"
+        check_output_parent(session.output_path(values["training_dir"]), hint=hint)
 
 
 def _streaming(config: str | None) -> StreamingConfig | None:
