@@ -73,3 +73,46 @@ def test_a_number_without_a_label_needs_its_check_digit(module: str, number: str
     place = max(index for index, character in enumerate(number) if character.isdigit())
     wrong = [number[:place] + digit + number[place + 1 :] for digit in "0123456789" if digit != number[place]]
     assert not any(national_ids.is_valid(module, one) for one in wrong)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the population is 1 400 000 000",
+        "About 800 000 000 people",
+        "the number is 12 000 000",
+        "A123456789 is a part of the hash",
+        "part no A123456789, see the manual",
+        "15000000000 - 13800000000",
+        "13800138000 - 13900139000 = -100001000",
+        "the number is 1234567",
+        "Die Nummer ist 1234567",
+        "номер 1234567",
+        "9 Lives Lane",
+        "3 Wishes Way",
+        "Holiday Inn 5001007322",
+        "INN 500100732258",
+    ],
+)
+def test_weak_evidence_is_none(text: str) -> None:
+    assert find_pii(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("INN 500100732259", "500100732259"),
+        ("INN: 7707083893", "7707083893"),
+        ("my number is 555 1234", "555 1234"),
+        ("The number is 415 555 0132", "415 555 0132"),
+        ("Meine Nummer ist 1234567", "1234567"),
+        ("call 13812345678 - 13987654321", "13987654321"),
+        ("客服 400-820-8820", "400-820-8820"),
+        ("I live at 9 Lives Lane", "9 Lives Lane"),
+        ("5 Oaks Road, London NW1 6XE", "5 Oaks Road, London NW1 6XE"),
+        ("我是A123456789", "A123456789"),
+        ("Taiwan ROC, A123456789", "A123456789"),
+    ],
+)
+def test_the_same_forms_with_evidence_are_found(text: str, value: str) -> None:
+    assert _is_covered(text, value)

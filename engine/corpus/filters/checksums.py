@@ -179,3 +179,15 @@ def russian_insurance(code: str) -> bool:
     """Whether a Russian SNILS (nine digits and two check digits) is valid."""
     total = sum(int(d) * w for d, w in zip(code[:9], range(9, 0, -1), strict=True)) % 101
     return (0 if total == 100 else total) == int(code[9:])
+
+
+def russian_taxpayer(code: str) -> bool:
+    """Whether a Russian INN of ten or twelve digits is valid."""
+
+    def digit(weights: tuple[int, ...]) -> int:
+        return sum(int(d) * w for d, w in zip(code, weights, strict=False)) % 11 % 10
+
+    first = (7, 2, 4, 10, 3, 5, 9, 4, 6, 8)
+    if len(code) == 10:
+        return digit(first[1:]) == int(code[9])
+    return len(code) == 12 and digit(first) == int(code[10]) and digit((3, *first)) == int(code[11])

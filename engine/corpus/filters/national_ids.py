@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from engine.corpus.filters import checksums
-from engine.corpus.filters.national_labels import LABELS
+from engine.corpus.filters.national_labels import CHECKED_LABELS, LABELS
 
 TYPES = ("ID_CARD", "TAX_NUMBER", "HEALTH_NUMBER", "PERSONAL_NUMBER", "PASSPORT")
 """The types of `engine.core.pii_types` that are found here."""
@@ -30,19 +30,25 @@ class _Labelled(NamedTuple):
     type_: str
     words: tuple[str, ...]
     pattern: re.Pattern[str]
+    module: str
+    """Whose check digits decide, as the label is a word with other meanings too; "": the label is enough."""
 
 
-def _labelled(type_: str, words: tuple[str, ...], shape: str) -> _Labelled:
+def _labelled(type_: str, words: tuple[str, ...], shape: str, module: str = "") -> _Labelled:
     forms = tuple(unicodedata.normalize("NFKC", word) for word in words)
     labels = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
     return _Labelled(
         type_,
         forms,
         re.compile(rf"(?<![a-zà-ÿ0-9_])(?:{labels})(?![a-zà-ÿ]){_FILLER}({shape}){_END}", re.IGNORECASE),
+        module,
     )
 
 
-_LABELLED = tuple(_labelled(type_, words, shape) for type_, words, shape in LABELS)
+_LABELLED = (
+    *(_labelled(type_, words, shape) for type_, words, shape in LABELS),
+    *(_labelled(type_, words, shape, module) for type_, words, shape, module in CHECKED_LABELS),
+)
 
 
 _LONG_NUMBER = re.compile(r"[0-9](?:[ ./-]?[A-Za-z]{0,4}[ ./-]?[0-9]){4}|[A-Za-z]{5}[0-9]{4}")
@@ -147,7 +153,10 @@ def may_hold_number(text: str) -> bool:
 def _numbers(text: str) -> tuple[tuple[str, int, int], ...]:
     """The numbers of all types, those with a label first."""
     found = [
-        (entry.type_, *match.span(1)) for entry in _labels_in(text) for match in entry.pattern.finditer(text)
+        (entry.type_, *match.span(1))
+        for entry in _labels_in(text)
+        for match in entry.pattern.finditer(text)
+        if is_valid(entry.module, match[1])
     ]
     if _FIVE_DIGITS.search(text) and _SHAPED.search(text):
         found += [
@@ -155,6 +164,7 @@ def _numbers(text: str) -> tuple[tuple[str, int, int], ...]:
             for check in _CHECKED
             for match in check.pattern.finditer(text)
             if is_valid(check.module, match.group())
+            and (check.module not in _COMMON_SHAPES or _has_context(text, match.start(), match.end()))
         ]
     return tuple(found)
 
@@ -201,4 +211,16 @@ _OWN_CHECKS = {
     "tw": checksums.taiwan_id,
     "sg": checksums.singapore_id,
     "ru": checksums.russian_insurance,
+    "ru.inn": checksums.russian_taxpayer,
 }
+_COMMON_SHAPES = frozenset(("tw",))
+"""A letter and nine digits are the number of a part or of an order too, of which one in ten passes the check."""
+_CONTEXT = re.compile(
+    r"[\u4e00-\u9fff]|(?<![a-z])(?:taiwan|roc|id|ids|identity|identification|passport)(?![a-z])",
+    re.IGNORECASE,
+)
+
+
+def _has_context(text: str, start: int, end: int) -> bool:
+    """Whether Chinese or a word for identity stands near."""
+    return _CONTEXT.search(text[max(0, start - 40) : start] + "\n" + text[end : end + 40]) is not None

@@ -86,7 +86,7 @@ LABELS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (HEALTH, ("taj szám", "taj-szám", "taj"), r"[0-9]{3}[ -]?[0-9]{3}[ -]?[0-9]{3}"),
     (TAX, ("adóazonosító jel", "adóazonosító"), r"8[0-9]{9}"),
     (ID, ("személyi szám", "személyi igazolvány"), r"[1-8][ -]?[0-9]{6}[ -]?[0-9]{4}|[0-9]{6}[A-Z]{2}"),
-    (TAX, ("инн", "рнокпп", "іпн", "ідентифікаційний код"), r"[0-9]{12}|[0-9]{10}"),
+    (TAX, ("инн", "рнокпп", "rnokpp", "іпн", "ідентифікаційний код"), r"[0-9]{12}|[0-9]{10}"),
     (HEALTH, ("снилс", "snils"), r"[0-9]{3}[- ]?[0-9]{3}[- ]?[0-9]{3}[ -]?[0-9]{2}"),
     (HEALTH, ("полис омс", "омс", "полис"), r"[0-9]{16}|[0-9]{4}(?: [0-9]{4}){3}"),
     (PASSPORT, ("паспорт", "серия и номер паспорта", "паспорта"), r"[0-9]{2} ?[0-9]{2} ?(?:(?:№|no) ?)?[0-9]{6}|[А-ЯA-Z]{2} ?[0-9]{6}"),
@@ -122,3 +122,7 @@ LABELS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (TAX, ("kra pin", "kra"), r"[AP][0-9]{9}[A-Z]"),
 )  # fmt: skip
 """(type, labels, shape of the number)."""
+CHECKED_LABELS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
+    (TAX, ("inn",), r"[0-9]{12}|[0-9]{10}", "ru.inn"),
+)
+"""Labels that are words too, with the module of python-stdnum that has the check digits beside them."""

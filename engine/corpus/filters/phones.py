@@ -25,7 +25,9 @@ _LANDLINE_CN = re.compile(
     + _EXTENSION
     + r"(?![0-9])"
 )
-_SERVICE_CN = re.compile(r"(?<![0-9])(?<![0-9][.,-])[48]00[ -][0-9]{3,4}[ -][0-9]{3,4}(?![0-9])")
+_SERVICE_CN = re.compile(
+    r"(?<![0-9])(?<![0-9][ .,-])[48]00[ -](?:[0-9]{3}[ -][0-9]{4}|[0-9]{4}[ -][0-9]{3})(?![0-9]| [0-9])"
+)
 _INTERNATIONAL = re.compile(
     r"(?<![0-9A-Za-z+])(?<![0-9] )(?:\+[1-9][0-9]{0,3}|(?<![A-Za-z)] )\+ [1-9][0-9]{0,3}|(?<![0-9.,/-])00[1-9][0-9]{0,2}(?=[ \-./(]))(?:[ \-./()]{0,2}[0-9]){6,13}"
     + _EXTENSION
@@ -88,8 +90,8 @@ _SIX_DIGITS = re.compile(r"[0-9]\)?(?:[ \-./()–]{0,3}[0-9]){5}")
 """A necessary condition of `_DIGIT_RUN`."""
 _WORD_BEFORE = re.compile(
     r"(?:电话|手机|座机|传真|热线|联系方式|联系号码|联络|致电|拨打|来电|去电|短信|打给|打过来|呼叫|号码|固话|分机"
-    r"|(?<![a-z])(?:tele)?phone(?:s| number| no\.?)?(?![a-z])|(?<![a-z])(?:mobile|cell(?:phone)?|fax|desk|office|home|work|tel|call(?:ing|ed)?(?: me| us| him| her| back)?|dial(?:ing|led)?|text(?:ed)? (?:me|us|him|her)|ring|reach(?: me| us)?|contact(?: me| us)?|whatsapp|hotline|answering|messages?|registered|my number|number is|sms|voicemail)(?![a-z])"
-    r"|(?<![a-zà-ÿ])(?:t[ée]l[ée]?(?:phone|fono|fon|fone|fonnummer)?|(?:mobil|festnetz|handy|ruf)?nummer|handy|mobil(?:telefon)?|rufnummer|ruf(?:en)?(?: sie)?(?: mich)?(?: unter)?|anruf(?:en)?|erreichbar|m[óo]vil|celular|cellulare|portable|num[ée]ro|chiama(?:mi)?|llámame|appelle|puhelin|telefoon|telefonnr|тел|номер)(?![a-zà-ÿ])"
+    r"|(?<![a-z])(?:tele)?phone(?:s| number| no\.?)?(?![a-z])|(?<![a-z])(?:mobile|cell(?:phone)?|fax|desk|office|home|work|tel|call(?:ing|ed)?(?: me| us| him| her| back)?|dial(?:ing|led)?|text(?:ed)? (?:me|us|him|her)|ring|reach(?: me| us)?|contact(?: me| us)?|whatsapp|hotline|answering|messages?|registered|sms|voicemail)(?![a-z])"
+    r"|(?<![a-zà-ÿ])(?:t[ée]l[ée]?(?:phone|fono|fon|fone|fonnummer)?|(?:mobil|festnetz|handy|ruf)nummer|handy|mobil(?:telefon)?|rufnummer|ruf(?:en)?(?: sie)?(?: mich)?(?: unter)?|anruf(?:en)?|erreichbar|m[óo]vil|celular|cellulare|portable|chiama(?:mi)?|llámame|appelle|puhelin|telefoon|telefonnr|тел)(?![a-zà-ÿ])"
     r"|телефон|мобильн|電話|携帯|전화|휴대폰|연락처|핸드폰|โทร|điện thoại|هاتف|جوال)"
     r"(?:[^0-9。！？!?\n;；]|\n(?=\s*[+(0-9])){0,28}$",
     re.IGNORECASE,
@@ -98,6 +100,18 @@ _WORD_AFTER = re.compile(
     r"^\s?[-–—(,]?\s?(?:office|fax|mobile|cell|home|work|desk|tel|phone)(?![a-z])|^\s?[)）]?(?:这个)?(?:电话|手机|打不通|打得通|无人接)",
     re.IGNORECASE,
 )
+_NUMBER_BEFORE = re.compile(
+    r"(?:(?P<own>(?<![a-z])(?:my|his|her|your|our|their|the \w{1,12}['’]s|[a-z]{1,12}['’]s) (?:new |old |private )?number"
+    r"|(?<![a-z])(?:mein|dein|ihr|sein)e? nummer|(?<![a-z])(?:mon|ton|son|mi|tu|su|mio|meu) n[uú]m[eé]ro|мой номер)"
+    r"|(?<![a-zà-ÿа-я])(?:(?<!part )number(?= (?:is|was)(?![a-z]))|nummer|n[uú]m[eé]ro|номер)(?![a-zà-ÿа-я]))"
+    r"(?:\s(?:is|was|changed to|now|ist|lautet|est|es|è|é))*\W{0,4}\Z",
+    re.IGNORECASE,
+)
+"""A word for any number: beside it a telephone number is one by its form, or because it is somebody's."""
+_LIKE_A_PHONE = re.compile(r"\A[+(0]|[0-9][-/()][0-9 ]|\A(?:[^0-9]*[0-9]){9}|[0-9]{3} [0-9]{2,4} [0-9]{2,4}")
+_THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?: [0-9]{3})*(?: 000){2}")
+"""A count in groups of thousands."""
+_MINUEND = re.compile(r"[0-9] [-−–] \Z")
 _NOT_A_PHONE = re.compile(
     r"[0-9]{4}[-./][0-9]{1,2}[-./][0-9]{1,2}|[0-9]{1,2}[-./][0-9]{1,2}[-./][0-9]{2,4}|(?:19|20)[0-9]{2}\s?[-–]\s?(?:19|20)[0-9]{2}|[0-9]{1,15}\.[0-9]{1,15}|[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
 )
@@ -125,6 +139,8 @@ def _is_calculation(text: str, start: int, end: int) -> bool:
     before = text[max(0, start - 240) : start]
     if _OPERATION_AFTER.match(text[end : end + 10]) or _OPERATION_BEFORE.search(before[-8:]):
         return True
+    if _MINUEND.search(before) and not _WORD_BEFORE.search(before[-72:].rstrip("0123456789 -−–")):
+        return True
     if "(" not in before:
         return False
     listed = _LIST_OF_KEYS.search(before)
@@ -151,6 +167,7 @@ def find_phones(text: str) -> Iterator[tuple[int, int]]:
             if (
                 not _OTHER_NUMBER.search(text[max(0, match.start() - 20) : match.start()])
                 and not _is_calculation(text, match.start(), match.end())
+                and not _THOUSANDS.fullmatch(match.group())
                 and (pattern is not _INTERNATIONAL or _is_international(match.group()))
                 and (pattern is not _NATIONAL or not _is_series(match.group()))
             ):
@@ -158,12 +175,20 @@ def find_phones(text: str) -> Iterator[tuple[int, int]]:
     for match in _DIGIT_RUN.finditer(text) if _SIX_DIGITS.search(text) else ():
         number = match.group()
         digits = sum(character.isdigit() for character in re.split(r"[x转e]|分机", number, maxsplit=1)[0])
-        if not 6 <= digits <= 15 or _NOT_A_PHONE.fullmatch(number.strip()):
+        if (
+            not 6 <= digits <= 15
+            or _NOT_A_PHONE.fullmatch(number.strip())
+            or _THOUSANDS.fullmatch(number.strip())
+        ):
             continue
         before = text[max(0, match.start() - 44) : match.start()]
         if _OTHER_NUMBER.search(before) or _is_calculation(text, match.start(), match.end()):
             continue
         if number.startswith("+") and not _is_international(number):
             continue
-        if _WORD_BEFORE.search(before) or _WORD_AFTER.search(text[match.end() : match.end() + 12]):
+        if (
+            _WORD_BEFORE.search(before)
+            or _WORD_AFTER.search(text[match.end() : match.end() + 12])
+            or ((word := _NUMBER_BEFORE.search(before)) and (word["own"] or _LIKE_A_PHONE.search(number)))
+        ):
             yield match.span()

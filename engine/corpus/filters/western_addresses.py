@@ -84,6 +84,10 @@ _PART = re.compile(
     re.IGNORECASE,
 )
 _STREETS = frozenset(("Street", "St", "Avenue", "Ave", "Road", "Rd", "Lane", "Ln", "Boulevard", "Blvd"))
+_COUNT_OF_THINGS = re.compile(
+    r"[2-9] (?!Kings|Queens|Princes|Saints)[A-Z][a-z]{2,}(?:[^su]s|ies|ves) [A-Z][a-z]+\Z"
+)
+"""A title such as "9 Lives Lane" is no address by itself."""
 _GOES_ON = re.compile(" [a-z]")
 _NO_STREET = re.compile(
     r"(?:Hard|Google|Flash|Test|Disk|USB|Thumb|One|Tape|Cloud|Supreme|Federal|District|Milky|Best|Only|Right|Easy|Other|Same|Wall|Sesame|Times|Food|First|Second|Third|Three|Two|Four|Five|Core) (?:Drive|Court|Way|Street|Place|Square|Circle|Row|Loop|Dr|St|Pl)\Z"
@@ -164,6 +168,7 @@ def _english(text: str) -> Iterator[tuple[int, int]]:
         if not sure and (
             _PART.search(text, max(0, match.start() - 16), match.start())
             or _YEAR.fullmatch(match["number"])
+            or _COUNT_OF_THINGS.match(match["number"] + street)
             or (match["type"] not in _STREETS and _GOES_ON.match(text, match.end()))
             or text.startswith(" trip", match.end())
             or (len(match["type"]) < 3 and match["type"] not in ("St", "Rd"))
