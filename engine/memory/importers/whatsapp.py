@@ -90,9 +90,11 @@ class _Stamped(msgspec.Struct):
 def detect(path: Path, value: Any) -> bool:
     if value is not None or is_zip(path) or is_sqlite(path):
         return False
-    rests = [
-        found[1] for _number, line in islice(text_lines(path), _DETECTION_LINES) if (found := _stamp(line))
-    ]
+    lines = [line for _number, line in islice(text_lines(path), _DETECTION_LINES) if line.strip()]
+    if not lines or _stamp(lines[0]) is None:
+        # Other transcripts quote such lines.
+        return False
+    rests = [found[1] for line in lines if (found := _stamp(line))]
     names = {match["name"].strip(_MARKS).lower() for rest in rests if (match := _SPEAKER.match(rest))}
     return bool(names - _LOG_LEVELS) and not names & _LOG_LEVELS and not are_roles(names)
 
