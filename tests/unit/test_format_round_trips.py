@@ -53,6 +53,7 @@ TELLING = (
     "User: hello",
     "a\n\n\n\nb",
     "**You**",
+    "[01/02/2024, 10:11:12] Carl: quoted",
 )
 """Texts that a reader may take for something else than text."""
 
@@ -71,6 +72,20 @@ def test_texts_that_look_like_something_else_stay_texts(shape: ExportShape) -> N
         )
         for number, text in enumerate(texts)
     ]
+    assert read_back(shape, talks, "files", random.Random(1)).talks == written(shape, talks)
+
+
+TRIMMING = frozenset(("gemini", "chat_text", "imessage", "text"))
+"""Formats in which the blanks before a message cannot be told from its frame, or carry nothing."""
+
+
+@pytest.mark.parametrize(
+    "shape", [shape for shape in SHAPES if shape.format not in TRIMMING], ids=lambda shape: shape.name
+)
+def test_code_keeps_the_indent_of_its_first_line(shape: ExportShape) -> None:
+    code = "    if x:\n        return 1"
+    turns = (SpokenTurn(USER, code, 1_750_000_000), SpokenTurn(ASSISTANT, code, 1_750_000_060))
+    talks = [WholeTalk("t-0", "Talk", turns)]
     assert read_back(shape, talks, "files", random.Random(1)).talks == written(shape, talks)
 
 

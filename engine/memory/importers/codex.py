@@ -112,7 +112,7 @@ def _response_item(item: dict[str, Any], time: float | None) -> Iterator[Rollout
         if role is Role.USER:
             texts = [typed for text in texts if (typed := typed_text(text)).strip()]
         images = sum("image" in str(part.get("type")) for part in parts)
-        yield RolloutMessage(role=role, text="\n".join(texts).strip(), time=time, images=images)
+        yield RolloutMessage(role=role, text=_trimmed("\n".join(texts)), time=time, images=images)
     elif kind == "reasoning":
         yield Skipped(reason="reasoning")
     elif isinstance(kind, str) and ("call" in kind or "output" in kind):
@@ -146,7 +146,12 @@ def _spoken(kind: str, content: object, time: float | None, images: int) -> Roll
     role = _ROLES[kind]
     text = content if isinstance(content, str) else ""
     text = typed_text(text) if role is Role.USER else text
-    return RolloutMessage(role=role, text=text.strip(), time=time, is_event=True, images=images)
+    return RolloutMessage(role=role, text=_trimmed(text), time=time, is_event=True, images=images)
+
+
+def _trimmed(text: str) -> str:
+    """The text without what differs between two writings of it; the indent of its first line stays."""
+    return text.rstrip().lstrip("\n")
 
 
 def _once(messages: list[RolloutMessage]) -> Iterator[RolloutMessage | Skipped]:
