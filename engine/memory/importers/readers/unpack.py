@@ -22,6 +22,7 @@ from engine.core.errors import BadInput
 from engine.core.filenames import shell_word
 from engine.core.i18n import _, colon
 from engine.memory.importers.readers import archives, compressed, encodings
+from engine.memory.importers.readers.attachments import attached_files
 from engine.memory.importers.readers.badger import is_badger
 from engine.memory.importers.readers.files import WrongEncoding, file_start
 from engine.memory.importers.readers.sqlite import MAGIC as SQLITE_MAGIC
@@ -104,15 +105,19 @@ class OtherFile(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     error: BadInput | None = None
     """Why no format fits; only of the first file that was looked at in vain."""
+    is_attached: bool = False
+    """Whether a person gave it to a model: what it holds is no conversation."""
 
     @property
     def is_usual(self) -> bool:
         """Whether files of its suffix hold conversations as a rule."""
-        return PurePosixPath(self.name).suffix.lower() in _USUAL
+        return not self.is_attached and PurePosixPath(self.name).suffix.lower() in _USUAL
 
     @property
     def reason(self) -> str:
         """The `Skipped.reason` that counts it: by its suffix, unless that is a usual one."""
+        if self.is_attached:
+            return "attachment"
         suffix = PurePosixPath(self.name).suffix.lower()
         is_short = len(suffix) <= _SUFFIX_LENGTH and re.fullmatch(r"\.\w+", suffix)
         return f"file of another kind: {suffix}" if is_short and not self.is_usual else "file of another kind"
@@ -176,6 +181,7 @@ class _Walk:
         paths, unreadable = _listed(folder)
         names = {path: os.fspath(path.relative_to(folder)) for path in paths}
         companions = _companions(list(names.values()))
+        attached = attached_files(list(names.values()))
         for path, error in unreadable:
             problem = BadInput(
                 _("The folder cannot be read ({reason})").format(reason=error.strerror), path=path
@@ -187,6 +193,9 @@ class _Walk:
             try:
                 self.tick()
                 if not path.is_file() or path.stat().st_size == 0:
+                    continue
+                if name in attached:
+                    yield OtherFile(name=name, is_attached=True)
                     continue
                 known = _is_known(name)
                 if not known and not _is_wanted(path.name, file_start(path, _START), path):
@@ -289,9 +298,12 @@ class _Walk:
         with archives.open_zip(file.path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir() and info.file_size]
             members = {archives.member_name(info): info for info in infos}
-            companions = _companions(list(members))
+            companions, attached = _companions(list(members)), attached_files(list(members))
             for name in sorted(members):
                 if archives.is_hidden(name) or name in companions:
+                    continue
+                if name in attached:
+                    yield OtherFile(name=name, is_attached=True)
                     continue
                 with self._room() as room:
                     command = f"unzip -p {{path}} {_unzip_pattern(name)}"
@@ -321,8 +333,14 @@ class _Walk:
 
     def _tar_members(self, file: PlainFile, depth: int) -> Iterator[FoundFile]:
         with archives.open_tar(file.path) as archive:
+            names = archive.getnames()
+        attached = attached_files(names)
+        with archives.open_tar(file.path) as archive:
             for info in archive:
                 if not info.isfile() or not info.size or archives.is_hidden(info.name):
+                    continue
+                if info.name in attached:
+                    yield OtherFile(name=info.name, is_attached=True)
                     continue
                 source = archive.extractfile(info)
                 if source is None:
