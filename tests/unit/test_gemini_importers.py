@@ -266,3 +266,33 @@ def test_a_checkpoint_replaces_the_messages_before_it_and_a_sub_agent_is_left_ou
     assert [turn.text for turn in conversation.turns] == ["rename it", "Renamed.", "ok"]
     agent = write(tmp_path, "b.jsonl", text.replace('"main"', '"subagent"'))
     assert read(agent) == ([], {"message of a sub-agent": 3, "empty conversation": 1})
+
+
+LABELS: list[tuple[list[str], list[str]]] = [
+    (["Eingegebener Prompt: wie kocht man Reis"], ["wie kocht man Reis"]),
+    (["输入的提示：米饭怎么煮"], ["米饭怎么煮"]),
+    (["Invite saisie : comment", "Invite saisie : pourquoi"], ["comment", "pourquoi"]),
+    (["Invite saisie : comment", "Invite saisie : note: pourquoi"], ["comment", "note: pourquoi"]),
+    (["Wie kocht man Reis", "Liste: Brot"], ["Wie kocht man Reis", "Liste: Brot"]),
+    (["Bitte sag mir noch einmal: was", "Bitte hilf"], ["Bitte sag mir noch einmal: was", "Bitte hilf"]),
+]
+
+
+@pytest.mark.parametrize(("titles", "prompts"), LABELS)
+def test_the_words_before_every_prompt_of_a_short_file_are_no_prompt(
+    tmp_path: Path, titles: list[str], prompts: list[str]
+) -> None:
+    rows = [
+        {
+            "header": "Gemini-Apps",
+            "title": title,
+            "time": f"2026-07-26T06:0{place}:00Z",
+            "products": ["Gemini"],
+            "safeHtmlItem": [{"html": "<p>x</p>"}],
+        }
+        for place, title in enumerate(titles)
+    ]
+    path = tmp_path / "MyActivity.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    (conversation,), _skipped = read(path)
+    assert [text for role, text in role_texts(conversation) if role == "user"] == prompts
