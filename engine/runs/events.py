@@ -335,6 +335,8 @@ class Finished(Event, frozen=True, kw_only=True):
     exit_code: int
     error: str = ""
     """The error message with its hint."""
+    hint: str = ""
+    """The hint that stands at the end of `error`."""
     report: str = ""
     """Path of the report file."""
     result: msgspec.Raw = msgspec.Raw(b"null")

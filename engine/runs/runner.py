@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from engine.core.errors import Busy, H2QError, Interrupted, NotEnoughData
+from engine.core.errors import Busy, H2QError, Interrupted, NotEnoughData, RunFailed
 from engine.core.i18n import _
 from engine.core.json_text import encode_json
 from engine.runs import lock, network_guard
@@ -123,38 +123,50 @@ def _execute(context: RunContext, code: str) -> Finished:
     except (Interrupted, KeyboardInterrupt) as problem:
         return Finished(status=RunStatus.STOPPED, exit_code=Interrupted.exit_code, error=str(problem))
     except NotEnoughData as problem:
-        return Finished(status=RunStatus.SKIPPED, exit_code=problem.exit_code, error=str(problem))
+        return Finished(
+            status=RunStatus.SKIPPED, exit_code=problem.exit_code, error=str(problem), hint=problem.hint
+        )
     except Busy as problem:
         if is_scheduled(context.run_dir):
             # A scheduled run behind another one is no failure of the schedule.
-            return Finished(status=RunStatus.SKIPPED, exit_code=0, error=str(problem))
-        return Finished(status=RunStatus.FAILED, exit_code=problem.exit_code, error=str(problem))
+            return Finished(status=RunStatus.SKIPPED, exit_code=0, error=str(problem), hint=problem.hint)
+        return Finished(
+            status=RunStatus.FAILED, exit_code=problem.exit_code, error=str(problem), hint=problem.hint
+        )
     except H2QError as problem:
         _log_traceback(context.run_dir)
-        return Finished(status=RunStatus.FAILED, exit_code=problem.exit_code, error=str(problem))
+        return Finished(
+            status=RunStatus.FAILED, exit_code=problem.exit_code, error=str(problem), hint=problem.hint
+        )
     except BaseException as problem:
         _log_traceback(context.run_dir)
-        return Finished(status=RunStatus.FAILED, exit_code=5, error=_failure_text(problem, context.run_dir))
+        failure = _failure(problem, context.run_dir)
+        return Finished(
+            status=RunStatus.FAILED, exit_code=failure.exit_code, error=str(failure), hint=failure.hint
+        )
 
 
-def _failure_text(problem: BaseException, run: RunDir) -> str:
+def _failure(problem: BaseException, run: RunDir) -> H2QError:
+    """What the user is told about an exception that is no `H2QError`."""
     text = str(problem)
     if (
         isinstance(problem, MemoryError)
         or type(problem).__name__ == "OutOfMemoryError"
         or "allocate memory" in text
     ):
-        return _("out of memory; a smaller batch needs less") + " → h2q-tui train --batch-size 1"
+        return RunFailed(_("out of memory; a smaller batch needs less"), hint="h2q-tui train --batch-size 1")
     if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f": {problem.filename}" if problem.filename else ""
-        return _("the disk is full{where}; finished work is kept").format(where=where) + " → df -h"
+        return RunFailed(
+            _("the disk is full{where}; finished work is kept").format(where=where), hint="df -h"
+        )
     if isinstance(problem, msgspec.ValidationError):
-        return _("the run's specification is invalid: {problem}").format(problem=text)
+        return RunFailed(_("the run's specification is invalid: {problem}").format(problem=text))
     first = text.strip().splitlines()[0][:300] if text.strip() else ""
     name = type(problem).__name__
     error = f"{name}: {first}" if first else name
-    return (
-        _("the run failed with an internal error ({error})").format(error=error) + f" → less {run.log_path}"
+    return RunFailed(
+        _("the run failed with an internal error ({error})").format(error=error), hint=f"less {run.log_path}"
     )
 
 

@@ -221,3 +221,35 @@ def test_reset_keeps_user_data_and_all_keeps_foreign_files(shell: Shell) -> None
 def test_invalid_arguments_exit_with_code_2(shell: Shell, arguments: tuple[str, ...]) -> None:
     shell(*arguments, code=2)
     assert len(shell.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "total"),
+    [
+        ((), 3),
+        (("--match", "zzz"), 0),
+        (("--match", "river"), 2),
+        (("--match", "river", "--limit", "1"), 2),
+        (("--source", "added"), 3),
+        (("--source", "none"), 0),
+    ],
+)
+def test_the_total_of_a_list_counts_what_was_asked_for(
+    shell: Shell, arguments: tuple[str, ...], total: int
+) -> None:
+    for text in ("a river", "the river", "a hill"):
+        shell("memory", "add", "--user", text, "--assistant", "yes")
+    assert shell.json("memory", "list", *arguments)["total"] == total
+
+
+def test_a_failed_import_has_the_fields_of_every_error(shell: Shell, tmp_path: Path) -> None:
+    path = tmp_path / "talk.txt"
+    path.write_text("Ann: When?\n\nBo: At noon.\n\nAnn: Why?\n\nBo: So.\n", encoding="utf-8")
+    failed = shell.json("memory", "import", path, code=2)
+    direct = shell.json("memory", "import", "--dry-run", path, code=2)
+    assert {name: failed[name] for name in direct} == direct
+    assert "→" not in failed["error"] and failed["hint"].startswith("h2q-tui memory import ")
+
+
+def test_the_version_is_a_document_under_json(shell: Shell) -> None:
+    assert list(shell.json("--version")) == ["version"]

@@ -77,7 +77,12 @@ def build() -> typer.Typer:
         if version:
             from importlib.metadata import version as installed
 
-            print(installed("h2q-tui"))
+            if options.json:
+                from tui.cli.output import echo_json
+
+                echo_json({"version": installed("h2q-tui")})
+            else:
+                print(installed("h2q-tui"))
             raise typer.Exit
         if context.invoked_subcommand is None:
             from tui.cli.commands.demo import open_app_or_demo

@@ -113,8 +113,23 @@ def conclude(followed: FollowedRun) -> int:
             output.echo_json(msgspec.json.decode(finished.result))
         else:
             summary = followed.view.summary(alive=False)
-            output.echo_json({"run_id": followed.run.run_id, **msgspec.to_builtins(summary), "error": error})
+            sentence, hint = error_fields(error, finished.hint if finished is not None else "")
+            fields = {"error": sentence, "hint": hint, "exit_code": followed.exit_code}
+            output.echo_json({"run_id": followed.run.run_id, **msgspec.to_builtins(summary), **fields})
     return followed.exit_code
+
+
+def error_fields(error: str, hint: str) -> tuple[str, str]:
+    """The sentence of an error and its hint, from the error with its hint at the end; `hint` is "" where a run of an
+    older version did not write it by itself."""
+    sentence, arrow, rest = error.rpartition(" → ")
+    if hint and error.endswith(f" → {hint}"):
+        sentence = error.removesuffix(f" → {hint}")
+    elif arrow and not hint and rest.startswith(("h2q-tui ", "less ", "df ")):
+        hint = rest
+    else:
+        sentence = error
+    return sentence, session.complete(hint)
 
 
 def _error(followed: FollowedRun) -> str:

@@ -127,10 +127,8 @@ def register(app: typer.Typer) -> None:
             _list_points(match or "", limit, offset)
             return
         with _store() as store:
-            rows = [
-                _row(conversation, excerpt)
-                for conversation, excerpt in _search(store, match, source, limit=limit, offset=offset)
-            ]
+            found, matching = _search(store, match, source, limit=limit, offset=offset)
+            rows = [_row(conversation, excerpt) for conversation, excerpt in found]
             total = store.count()
             damaged = store.damaged
             matching_points = len(store.point_ids_containing(match)) if match else 0
@@ -155,7 +153,7 @@ def register(app: typer.Typer) -> None:
             text = _("The conversation {id} is damaged").format(id=id_)
             output.echo(f"{text} → h2q-tui backup restore", error=True)
         if session.options.json:
-            output.echo_json({"conversations": rows, "total": total, "damaged": damaged})
+            output.echo_json({"conversations": rows, "total": matching, "damaged": damaged})
 
     @memory.command(help=_("A whole conversation. ID: a prefix is enough."))
     def show(id_: str = typer.Argument(metavar="ID")) -> None:
@@ -347,16 +345,16 @@ def _roles(given: list[str]) -> dict[str, str]:
 
 def _search(
     store: MemoryStore, match: str | None, source: str | None, *, limit: int, offset: int
-) -> Iterator[tuple[Conversation, str]]:
-    """Conversations, each with the excerpt that matches."""
+) -> tuple[list[tuple[Conversation, str]], int]:
+    """Conversations, each with the excerpt that matches, and how many there are with those that are not shown."""
     if match is None:
-        yield from ((conversation, "") for conversation in store.newest(limit, source=source, offset=offset))
-        return
+        rows = [(conversation, "") for conversation in store.newest(limit, source=source, offset=offset)]
+        return rows, store.count() if source is None else store.stats().sources.get(source, 0)
     excerpts: dict[str, str] = {}
     for hit in store.search(match, limit=1_000_000):
         excerpts.setdefault(hit.conversation_id, hit.excerpt)
     matching = [c for c in store.by_ids(list(excerpts)) if source in (None, c.source)]
-    yield from ((c, excerpts[c.id]) for c in matching[offset : offset + limit])
+    return [(c, excerpts[c.id]) for c in matching[offset : offset + limit]], len(matching)
 
 
 def _row(conversation: Conversation, excerpt: str) -> dict[str, object]:
