@@ -19,6 +19,7 @@ from textual._xterm_parser import XTermParser
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import BindingType
 from textual.content import Content
+from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher
 
@@ -125,6 +126,10 @@ class H2QApp(App[None]):
         self.demo_requested = False
         """The user chose the demo, which has a workspace of its own: the app opens again on that."""
         self._filters.append(PrintableFilter())
+        if self.no_color:
+            # Textual's own filter turns all colours into greys, which came out as black on black.
+            self._filters = [one for one in self._filters if not isinstance(one, Monochrome)]
+            self._filters.append(NoColor())
         self._screen_diff = ScreenDiff()
         self.board = RunBoard(self, workspace)
         self.set_class(self.glyphs.ascii, "-ascii")
