@@ -7,7 +7,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.writers.people_files import ME, WRITERS, Writer
+from bench.writers.people_files import ME, SAYS_WHO_I_AM, WRITERS, Writer
 from bench.writers.shape import ExportFiles, ExportShape
 from bench.writers.talks import ASSISTANT, WholeTalk, holding
 
@@ -64,7 +64,7 @@ def _shape(name: str, writer: Writer) -> ExportShape:
         write=lambda talks, chance: _chats(writer, talks, chance),
         holds=_on_whatsapp if known == "whatsapp" else _with_contact,
         beside=frozenset(("manifest.json",)),
-        me=ME,
+        me="" if name in SAYS_WHO_I_AM else ME,
         names_itself=name == "pywxdump",
     )
 

@@ -329,6 +329,15 @@ def test_points_of_a_failed_import_are_deleted(tmp_path: Path) -> None:
             assert store.connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] == 0
 
 
+OWNER_WITHOUT_A_NAME = (
+    "chat.db",
+    "wechat_weflow.json",
+    "chatlab.jsonl",
+    "wechat_pywxdump.csv",
+    "chatlab.json",
+)
+
+
 def test_an_unreadable_file_in_a_folder_is_reported_and_the_others_are_imported(tmp_path: Path) -> None:
     folder = tmp_path / "many"
     shutil.copytree(EXPORTS, folder)
@@ -343,7 +352,11 @@ def test_an_unreadable_file_in_a_folder_is_reported_and_the_others_are_imported(
         "file that cannot be read: half.json:1",
         "file that cannot be read: notes.txt:1",
         "file of another kind",
+        *(f"file that cannot be read: people/{name}" for name in OWNER_WITHOUT_A_NAME),
     }
+    hints = [file.hint for file in report.unread if "Nobody here is called Ann" in file.reason]
+    assert len(hints) == len(OWNER_WITHOUT_A_NAME)
+    assert not any("--me" in hint for hint in hints)
 
 
 def test_a_database_in_use_is_read_with_its_wal(tmp_path: Path) -> None:

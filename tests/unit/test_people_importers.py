@@ -9,6 +9,7 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -51,11 +52,15 @@ DIALOGUES = [
 ]
 
 
+def my_name(path: Path) -> str:
+    return ME if path.suffix == ".txt" else ""
+
+
 def read(
-    path: Path, *, me: str = ME, silence_s: float = HOUR
+    path: Path, *, me: str | None = None, silence_s: float = HOUR
 ) -> tuple[list[Conversation], Counter[str], int]:
-    """The conversations, what is left out by reason, and the late answers."""
-    options = ImportOptions(me=me, silence_s=silence_s)
+    """The conversations, what is left out by reason, and the late answers. Only texts need the name of the assistant."""
+    options = ImportOptions(me=my_name(path) if me is None else me, silence_s=silence_s)
     items = list(find_importer(detect_format(path)).read(path, options))
     skipped = Counter[str]()
     for item in items:
@@ -129,10 +134,61 @@ def test_a_map_of_roles_names_the_assistant_too(tmp_path: Path) -> None:
     assert [role_texts(item) for item in items if isinstance(item, Conversation)] == DIALOGUES
 
 
-def test_a_name_that_nobody_has_is_said(tmp_path: Path) -> None:
-    path = WRITERS["whatsapp ios"](tmp_path, TALK, "Bo")
-    with pytest.raises(BadInput, match="Nobody here is called Cy; the speakers are Bo"):
-        read(path, me="Cy")
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_name_that_nobody_has_is_said_and_the_hint_works(name: str, tmp_path: Path) -> None:
+    path = WRITERS[name](tmp_path, TALK, "Bo")
+    with pytest.raises(BadInput, match=r"Nobody here is called Zoe; the speakers are .*Bo") as error:
+        read(path, me="Zoe")
+    assert "\0" not in str(error.value)
+    *option, file = shlex.split(error.value.hint)[3:]
+    conversations, _skipped, _late = read(Path(file), me=option[1] if option else "")
+    assert conversations
+
+
+@pytest.mark.parametrize(("me", "taken"), [("Ann", 3), ("Model GPT", 3), ("Zoe", None)])
+def test_a_name_is_looked_for_in_chats_with_bots_too(me: str, taken: int | None, tmp_path: Path) -> None:
+    bot = telegram_chat([(not is_me, text, time) for is_me, text, time in TALK], "Model GPT")
+    value = {
+        "about": "x",
+        "personal_information": {"user_id": 111},
+        "chats": {"list": [bot | {"type": "bot_chat"}]},
+    }
+    path = write(tmp_path, "result.json", value)
+    if taken is None:
+        with pytest.raises(BadInput, match="Nobody here is called Zoe"):
+            read(path, me=me)
+    else:
+        assert len(read(path, me=me)[0]) == taken
+
+
+GROUPS = {
+    "group chat": ("Bo", "Cy", "Ann"),
+    "chat with one speaker": ("Ann", "Ann", "Ann"),
+    "chat with a bot": ("Weather", "Ann"),
+}
+
+
+@pytest.mark.parametrize("reason", GROUPS)
+def test_every_message_of_a_chat_that_is_left_out_is_counted(reason: str, tmp_path: Path) -> None:
+    messages = [
+        {
+            "type": "message",
+            "date_unixtime": str(T0 + place),
+            "from": who,
+            "from_id": f"user{len(who)}{who}",
+            "text": "hi",
+        }
+        for place, who in enumerate(GROUPS[reason])
+    ]
+    kind = {"group chat": "private_group", "chat with a bot": "bot_chat"}.get(reason, "personal_chat")
+    chat = {
+        "name": "x",
+        "type": kind,
+        "id": "7Weather",
+        "messages": [*messages, {"type": "service", "action": "pin"}],
+    }
+    conversations, skipped, _late = read(write(tmp_path, "result.json", chat), me="")
+    assert (conversations, skipped) == ([], {reason: len(messages) + 1})
 
 
 talks = st.lists(
@@ -289,7 +345,7 @@ def test_only_bots_that_are_language_models_are_read(name: str, taken: int, tmp_
     }
     conversations, skipped, _late = read(write(tmp_path, "result.json", value), me="")
     assert len(conversations) == taken
-    assert skipped["chat with a bot"] == 2 - bool(taken)
+    assert skipped["chat with a bot"] == len(TALK) * (2 - bool(taken))
 
 
 DATES = {
@@ -396,7 +452,17 @@ def test_a_longer_export_replaces_the_shorter_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["whatsapp ios", "telegram", "imessage"])
 def test_another_silence_or_another_assistant_replaces_the_dialogues(name: str, tmp_path: Path) -> None:
     path = WRITERS[name](tmp_path, TALK, "Bo")
-    ways = [(ME, HOUR), (ME, DAY), ("Bo", HOUR), (ME, HOUR), ("Bo", DAY), (ME, 600), (ME, DAY), (ME, HOUR)]
+    mine = my_name(path)
+    ways = [
+        (mine, HOUR),
+        (mine, DAY),
+        ("Bo", HOUR),
+        (mine, HOUR),
+        ("Bo", DAY),
+        (mine, 600),
+        (mine, DAY),
+        (mine, HOUR),
+    ]
     with MemoryStore(tmp_path / "memory.db") as store:
         for me, silence_s in ways:
             import_paths(store, [path], options=ImportOptions(me=me, silence_s=silence_s))
@@ -453,7 +519,7 @@ def test_damaged_archived_strings_are_read_as_far_as_they_go(data: bytes) -> Non
     assert isinstance(attributed_text(data), str)
 
 
-DAMAGED: dict[str, object] = {
+DAMAGED: dict[str, dict[str, Any]] = {
     "telegram": {
         "name": "Bo",
         "type": "personal_chat",
@@ -477,7 +543,7 @@ DAMAGED: dict[str, object] = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damaged_rows_are_counted(name: str, tmp_path: Path) -> None:
     conversations, skipped, _late = read(write(tmp_path, "chat.json", DAMAGED[name]))
-    assert (conversations, skipped.total()) == ([], 1)
+    assert (conversations, skipped.total()) == ([], len(DAMAGED[name]["messages"]))
 
 
 @pytest.mark.parametrize(

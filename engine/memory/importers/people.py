@@ -83,30 +83,35 @@ def parse_silence(text: str) -> float:
 def dialogues(
     chats: Iterable[PeopleChat], *, source: str, path: Path, options: ImportOptions
 ) -> Iterator[ImportItem]:
-    """The dialogues of chats, and what is left out. Groups are skipped and counted.
+    """The dialogues of chats, and what is left out. The messages of groups are skipped and counted.
 
-    Raises BadInput, which names the speakers, when neither the file nor `options.me` says who the assistant is.
+    Raises BadInput, which names the speakers, when neither the file nor `options.me` says who the assistant is, and when
+    nobody is called `options.me`.
     """
     strangers: PeopleChat | None = None
     is_found = False
     for chat in chats:
         speakers = _speakers(chat)
+        count = len(chat.messages)
+        if not count:
+            yield Skipped(reason="empty conversation", is_conversation=True)
+            continue
         if chat.is_group or len(speakers) > 2:
-            yield Skipped(reason="group chat", is_conversation=True)
+            yield Skipped(reason="group chat", count=count, is_conversation=True)
             continue
         if len(speakers) < 2:
-            yield Skipped(reason="chat with one speaker", is_conversation=True)
+            yield Skipped(reason="chat with one speaker", count=count, is_conversation=True)
             continue
         if chat.bot and not _is_program(speakers.get(chat.bot, ("", 0))[0]):
             # Most bots answer with menus.
-            yield Skipped(reason="chat with a bot", is_conversation=True)
+            yield Skipped(reason="chat with a bot", count=count, is_conversation=True)
             continue
-        me = chat.bot or _find_me(chat, speakers, options)
+        me = _find_me(chat, speakers, options)
         if me is None and not options.me:
             raise _unknown_me(chat, speakers, path)
         if me is None:
             strangers = strangers or chat
-            yield Skipped(reason="chat without the person of --me", is_conversation=True)
+            yield Skipped(reason="chat without the person of --me", count=count, is_conversation=True)
             continue
         is_found = True
         yield from _chat_items(chat, me, speakers, source, options.silence_s)
@@ -125,9 +130,16 @@ def _speakers(chat: PeopleChat) -> dict[str, tuple[str, int]]:
 
 
 def _find_me(chat: PeopleChat, speakers: dict[str, tuple[str, int]], options: ImportOptions) -> str | None:
-    """The person who is the assistant: by name, by the file, or as the only known program of the two."""
+    """The person who is the assistant: by name, by the file, or as the only known program of the two.
+
+    None when a name is given that neither has, whatever the file says: a mistyped name would swap the roles.
+    """
     name = _folded(options.me)
-    named = [key for key, (shown, _n) in speakers.items() if name and name in (_folded(shown), _folded(key))]
+    named = [key for key in speakers if name and name in _names(chat, key)]
+    if name and not named:
+        return None
+    if chat.bot:
+        return chat.bot
     mapped = [
         key for key, (shown, _n) in speakers.items() if options.roles.get(_folded(shown)) is Role.ASSISTANT
     ]
@@ -144,6 +156,12 @@ def _find_me(chat: PeopleChat, speakers: dict[str, tuple[str, int]], options: Im
     return programs[0] if len(programs) == 1 else None
 
 
+def _names(chat: PeopleChat, person: str) -> set[str]:
+    """The names and ids that a person has in a chat, as they are compared."""
+    rows = [message for message in chat.messages if message.person == person]
+    return {_folded(name) for row in rows for name in (row.sender, row.sender_id) if name}
+
+
 def _is_program(name: str) -> bool:
     """Whether the name is one of a language model."""
     return parse_role(name, {}) is Role.ASSISTANT or bool(_PROGRAM.search(_folded(name)))
@@ -155,13 +173,17 @@ def _folded(name: str) -> str:
 
 
 def _unknown_me(chat: PeopleChat, speakers: dict[str, tuple[str, int]], path: Path, me: str = "") -> BadInput:
-    listed = _(", ").join(
-        f"{name or key} ({count})" for key, (name, count) in list(speakers.items())[:_NAMES]
-    )
+    shown = {
+        key: name or (_("the owner of the file") if key == _ME else key)
+        for key, (name, _n) in speakers.items()
+    }
+    listed = _(", ").join(f"{shown[key]} ({speakers[key][1]})" for key in list(speakers)[:_NAMES])
+    is_known = _find_me(chat, speakers, ImportOptions()) is not None
     # The other person gives a chat its title, and its file the name.
-    names = [name or key for key, (name, _n) in speakers.items()]
+    names = [shown[key] for key in speakers]
     suggestion = next((name for name in names if name != chat.title and name not in path.name), names[0])
-    hint = f"h2q-tui memory import --me {shell_word(suggestion)} {shell_word(path)}"
+    option = "" if is_known else f"--me {shell_word(suggestion)} "
+    hint = f"h2q-tui memory import {option}{shell_word(path)}"
     if me:
         message = _("Nobody here is called {name}; the speakers are {speakers}").format(
             name=me, speakers=listed
