@@ -103,6 +103,26 @@ def preference(talks: list[WholeTalk], chance: random.Random) -> ExportFiles:
     return _rows(talks, chance, rows)
 
 
+def gemini_api(talks: list[WholeTalk], chance: random.Random) -> ExportFiles:
+    """Rows of `contents` for tuning, or of a batch with the last answer under `response`."""
+    rows: list[dict[str, Any]] = []
+    for talk in talks:
+        contents: list[dict[str, Any]] = []
+        for turn in talk.spoken:
+            thought = [{"text": turn.thought, "thought": True}] if turn.thought else []
+            role = "user" if turn.role == USER else "model"
+            contents.append({"role": role, "parts": [*thought, {"text": turn.text}]})
+        request: dict[str, Any] = {"contents": contents}
+        if talk.system:
+            request["systemInstruction"] = {"parts": [{"text": talk.system}]}
+        if chance.random() < 0.5:
+            rows.append(request)
+            continue
+        answer = contents.pop()
+        rows.append({"request": request, "response": {"candidates": [{"content": answer}]}})
+    return {"rows.jsonl": json_lines(rows)}
+
+
 def oasst(talks: list[WholeTalk], chance: random.Random) -> ExportFiles:
     """OpenAssistant's flat rows, in any order; the shown answer has the best rank."""
     rows: list[dict[str, Any]] = []
@@ -164,6 +184,12 @@ SHAPES = (
         write=preference,
         holds=_PAIR,
         noise=frozenset(("answer that its source rejects",)),
+    ),
+    ExportShape(
+        name="Gemini API",
+        format="gemini_api",
+        write=gemini_api,
+        holds=holding(times=0, others=False, titles=False),
     ),
     ExportShape(
         name="OASST",
