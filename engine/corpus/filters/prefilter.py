@@ -54,20 +54,26 @@ _LOW_KEYS = (
 sq0atp-, ya29., dop_v1_, AGE-SECRET-KEY-1) are covered by _CHARACTERS."""
 
 
+_LATIN = re.compile("[a-z]")
 _AT_WORDS = ("@", "at)", "at]", "at}", " at ", "艾特", "圈a", "小老鼠")
 
 
 class _Words:
-    """Words of which a text may contain one; those of other scripts are not searched in ASCII text."""
+    """Words of which a text may contain one; those of a script that the text lacks are not searched."""
 
     def __init__(self, words: tuple[str, ...]) -> None:
-        self._plain = tuple(word for word in words if word.isascii())
+        self._latin = tuple(word for word in words if word.isascii() and _LATIN.search(word))
+        self._signs = tuple(word for word in words if word.isascii() and not _LATIN.search(word))
         self._others = tuple(word for word in words if not word.isascii())
 
-    def any_in(self, lower: str) -> bool:
-        """Whether the lower-case text contains one."""
+    def any_in(self, lower: str, latin: bool) -> bool:
+        """Whether the lower-case text contains one; `latin`: whether it has a letter from a to z."""
         has = lower.__contains__
-        return any(map(has, self._plain)) or (not lower.isascii() and any(map(has, self._others)))
+        return (
+            (latin and any(map(has, self._latin)))
+            or any(map(has, self._signs))
+            or (not lower.isascii() and any(map(has, self._others)))
+        )
 
 
 _EVERY = _Words(_WORDS)
@@ -116,7 +122,9 @@ def may_contain_pii(text: str) -> bool:
     if _CHARACTERS.search(text) or _DIGIT_WORDS.search(text):
         return True
     lower = text.lower()
-    if _EVERY.any_in(lower) or (" -" in lower and any(map(lower.__contains__, _COMMANDS))):
+    if _EVERY.any_in(lower, _LATIN.search(lower) is not None) or (
+        " -" in lower and any(map(lower.__contains__, _COMMANDS))
+    ):
         return True
     has = text.__contains__
     return (
@@ -130,6 +138,7 @@ def may_contain_pii(text: str) -> bool:
 def pii_hints(text: str) -> tuple[bool, ...]:
     """For each `PiiHint` whether the normalised text meets it."""
     lower = text.lower()
+    latin = _LATIN.search(lower) is not None
     has = lower.__contains__
     other = not text.isascii()
     odd = other and _ODD_CASE.search(text) is not None
@@ -137,10 +146,10 @@ def pii_hints(text: str) -> tuple[bool, ...]:
     five = digits and _FIVE.search(text) is not None
     return (
         "-----BEGIN" in text,
-        _AT.any_in(lower),
+        _AT.any_in(lower, latin),
         _LONG_WORD.search(text) is not None,
         odd
-        or _SECRETS.any_in(lower)
+        or _SECRETS.any_in(lower, latin)
         or (has(" -") and any(map(has, _COMMANDS)))
         or (has("密") and has("码")),
         five,
@@ -149,9 +158,9 @@ def pii_hints(text: str) -> tuple[bool, ...]:
         (digits and text.count(".") > 1 and _IPV4.search(text) is not None)
         or (text.count(":") > 1 and _IPV6.search(text) is not None),
         other and _PLATE.search(text) is not None,
-        odd or _WECHAT.any_in(lower),
+        odd or _WECHAT.any_in(lower, latin),
         other and _ADDRESS.search(text) is not None,
         digits,
-        digits and _CODES.any_in(lower),
+        digits and _CODES.any_in(lower, latin),
         digits and may_hold_number(text),
     )

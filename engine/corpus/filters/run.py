@@ -13,7 +13,7 @@ from engine.corpus.enums import CorpusStage, LedgerAction
 from engine.corpus.features import language_of, quality_score, title_of
 from engine.corpus.filters.folding import fold, fold_turns
 from engine.corpus.filters.normalise import letters
-from engine.corpus.filters.time_limit import TurnTimeout, turn_limit
+from engine.corpus.filters.time_limit import TurnLimit, TurnTimeout
 from engine.corpus.filters.turn import LOW_QUALITY, SOURCE_MASKS, FilterSettings, TurnResult, filter_turn
 from engine.corpus.ledger import Evidence, LedgerRow
 from engine.corpus.review.decision_log import TurnEdit, apply_edits
@@ -191,7 +191,7 @@ def _turn_results(turns: Sequence[Turn], settings: FilterSettings) -> list[_Posi
         if turn.is_empty:
             continue
         try:
-            with turn_limit(len(turn.text) + len(question)):
+            with TurnLimit(len(turn.text) + len(question)):
                 result = filter_turn(turn.role, turn.text, question, settings)
         except TurnTimeout:
             result = _UNCHECKED

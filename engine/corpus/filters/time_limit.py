@@ -34,7 +34,7 @@ class _TimedTurn:
 def interruptible(check: Callable[[], None] | None = None) -> Iterator[None]:
     """Calls `check` several times a second while the block computes; what it raises is raised in the block.
 
-    In the block `turn_limit` has effect.
+    In the block `TurnLimit` has effect.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -56,11 +56,14 @@ def interruptible(check: Callable[[], None] | None = None) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
-@contextmanager
-def turn_limit(characters: int) -> Iterator[None]:
+class TurnLimit:
     """Raises TurnTimeout when the block takes too long for a turn of so many characters."""
-    _TimedTurn.deadline = time.thread_time() + _BASE_S + characters / _CHARACTERS_PER_S
-    try:
-        yield
-    finally:
+
+    def __init__(self, characters: int) -> None:
+        self._seconds = _BASE_S + characters / _CHARACTERS_PER_S
+
+    def __enter__(self) -> None:
+        _TimedTurn.deadline = time.thread_time() + self._seconds
+
+    def __exit__(self, *_: object) -> None:
         _TimedTurn.deadline = math.inf
