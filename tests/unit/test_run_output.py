@@ -24,7 +24,7 @@ from engine.runs.events import (
 from engine.runs.kinds import TrainMode, TrainParams
 from engine.runs.spec import make_spec
 from tui.cli import session
-from tui.cli.run_output import RunPrinter, totals
+from tui.cli.run_output import RunPrinter, error_fields, totals
 
 
 @pytest.fixture(autouse=True)
@@ -134,3 +134,21 @@ def test_printed_commands_name_the_workspace_of_this_process(monkeypatch: pytest
 )
 def test_times_are_short(seconds: float | None, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("error", "hint", "fields"),
+    [
+        ("It failed → h2q-tui check", "h2q-tui check", ("It failed", "h2q-tui check")),
+        ("It failed", "", ("It failed", "")),
+        ("a → b is missing → less x.log", "less x.log", ("a → b is missing", "less x.log")),
+        # Written by an older version, without the hint.
+        ("It failed → h2q-tui check", "", ("It failed", "h2q-tui check")),
+        ("a → b is missing", "", ("a → b is missing", "")),
+        ("", "", ("", "")),
+    ],
+)
+def test_the_hint_of_a_failed_run_is_a_field_of_its_own(
+    error: str, hint: str, fields: tuple[str, str]
+) -> None:
+    assert error_fields(error, hint) == fields
