@@ -75,7 +75,10 @@ def near_duplicates(
         same += [(one, other) for one, other in block if say_the_same(known[one], known[other])]
     return list(
         verified_pairs(
-            np.array(same, dtype=np.int64).reshape(-1, 2), _plain_texts_of(connection, entries), threshold
+            np.array(same, dtype=np.int64).reshape(-1, 2),
+            _plain_texts_of(connection, entries),
+            threshold,
+            by_words=True,
         )
     )
 

@@ -10,21 +10,25 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 
 from engine.corpus.dedup.alignment import Difference, differences
+from engine.corpus.dedup.courtesy import without_courtesy
+from engine.corpus.dedup.layout import without_layout
 from engine.corpus.dedup.slips import is_chinese, is_slip
+from engine.corpus.dedup.spelling import american, is_about_spelling, without_contractions
 from engine.corpus.dedup.vocabulary import (
     BROKEN,
-    COURTESY_END,
-    COURTESY_START,
     FILLERS,
     FINAL_PARTICLES,
     VARIANTS,
     is_weighty,
 )
+from engine.corpus.dedup.wording import MIN_PHRASED, allowed_edits, is_of_grammar, without_phrases
 from engine.corpus.filters.folding import CJK, code_and_prose, without_punctuation
+from engine.corpus.filters.traditional import simplified
 
 MAX_SLIPS = 0.06
 """Share of the words (in Chinese, characters) of a text that may be slips of the pen."""
@@ -32,16 +36,22 @@ MIN_LENGTH_FOR_SLIPS = 20
 """Words, or Chinese characters, below which a text has no slips: one of them makes another text."""
 _MOST_SLIPS = 100
 """Slips that are looked for in a text of any length: the time grows with their square."""
+_MOST_PHRASED = 8
+"""Words, or Chinese characters, of other phrases in a text of any length; and their share of a long text."""
+_PHRASED_SHARE = 0.15
+_EXACT = frozenset("0123456789\x02")
 _COUNTED = frozenset(["few", "little", "bit", "lot", "number", "couple"])
 """Words that an article before them changes."""
 _MAX_FILLERS = 4
 """Articles and the like by which two texts may differ."""
-_COURTESY_LENGTH = 100
-"""Characters at the end of a text in which thanks are looked for."""
 _TOKEN = re.compile(
-    rf"\d+(?:[.,:]\d+)*+|[{CJK}]|[^\W\d{CJK}][^\W{CJK}]*+(?:['-][^\W{CJK}]++)*+|[:;]['-]?[()]|\S"
+    rf"https?://[^\s{CJK}]*[^\s{CJK}.,:;!?)\]'\"]|\d+(?:[.,:]\d+)*+|[{CJK}]|[^\W\d{CJK}][^\W{CJK}]*+(?:['-][^\W{CJK}]++)*+|[:;]['-]?[()]|\S"
 )
 _FORMULA = re.compile(r"[=+*/^%{}\[\]$;<>\\|&~`_]|[-−]\s?\(|\)\s?[-−]|[A-Za-z0-9]\(")
+_URL = re.compile(rf"https?://[^\s{CJK}]+")
+_BOLD_CODE = re.compile(r"(?<![\w*])\*\*(`[^`\n]{1,200}`)\*\*(?![\w*])")
+_INLINE = "\x03"
+"""Stands for a piece of code before prose in the same line."""
 _BRACKETS = frozenset("'\"()《》〈〉【】〔〕")
 """Signs that say nothing in prose and much in a formula."""
 _CODE = "\x02"
@@ -91,26 +101,60 @@ class ComparedText:
     @cached_property
     def tokens(self) -> list[str]:
         """Case is kept. A piece of code is one token."""
-        prose = _without_courtesy(self._text)
         found: list[str] = []
-        for code, part in code_and_prose(prose):
+        formula = False
+        for code, part in self._parts:
             if code:
                 found += [_CODE + line.rstrip() for line in part.splitlines() if line.strip()]
+                formula = True
             else:
-                found += _TOKEN.findall(_BROKEN_WORD.sub(BROKEN, without_punctuation(part)))
-        if not _FORMULA.search(prose):
-            found = [token for token in found if token not in _BRACKETS]
+                found += _TOKEN.findall(part)
+                formula = formula or _FORMULA.search(_URL.sub("", part)) is not None
+        return found if formula else [token for token in found if token not in _BRACKETS]
+
+    @cached_property
+    def _parts(self) -> list[tuple[bool, str]]:
+        """Code, and prose without its layout, in order; each with whether it is code."""
+        found: list[tuple[bool, str]] = []
+        # Prose after a piece of code in its line begins no line.
+        inline = False
+        for code, part in code_and_prose(_BOLD_CODE.sub(r"\1", without_courtesy(self._text))):
+            found.append(
+                (code, part if code else self._plain(_INLINE + part)[1:] if inline else self._plain(part))
+            )
+            inline = code and part.startswith("`")
         return found
+
+    def _plain(self, prose: str) -> str:
+        plain = _BROKEN_WORD.sub(BROKEN, without_punctuation(simplified(without_layout(prose))))
+        return plain if self.counts_spelling else without_contractions(plain)
+
+    @cached_property
+    def counts_spelling(self) -> bool:
+        return is_about_spelling(self._text)
+
+    @cached_property
+    def phrased(self) -> ComparedText:
+        """The same text with one phrase for all that say the same."""
+        other = ComparedText("")
+        other.counts_spelling = self.counts_spelling
+        other._parts = [(code, part if code else without_phrases(part)) for code, part in self._parts]
+        return other
 
     @cached_property
     def keys(self) -> list[str]:
         """The form in which tokens are equal: without case, but in code and in units after a figure."""
         tokens = self.tokens
-        keys = [_key(token) for token in tokens]
+        keys = [_key(token, self.counts_spelling) for token in tokens]
         for place, token in enumerate(tokens[1:], 1):
             if tokens[place - 1][0].isdigit() and _CASED_UNIT.fullmatch(token):
                 keys[place] = token
         return keys
+
+    @cached_property
+    def figures(self) -> list[str]:
+        """The figures and pieces of code in their order; no phrase holds one."""
+        return [key for key in self.keys if key[0] in _EXACT]
 
     @cached_property
     def weighty(self) -> list[str]:
@@ -119,30 +163,44 @@ class ComparedText:
 
 
 @lru_cache(maxsize=8192)
-def _key(token: str) -> str:
-    if token.startswith(_CODE):
+def _key(token: str, counts_spelling: bool) -> str:
+    if token.startswith(_CODE) or "://" in token:
         return token
-    folded = token.casefold()
+    folded = token.casefold() if counts_spelling else american(token)
     return VARIANTS.get(folded, folded)
-
-
-def _without_courtesy(text: str) -> str:
-    """The text without a greeting at its start and thanks at its end, unless nothing else is said."""
-    tail = max(0, len(text) - _COURTESY_LENGTH)
-    short = text[:tail] + COURTESY_END.sub("", text[tail:])
-    short = COURTESY_START.sub("", short if short.strip() else text)
-    return short if short.strip() else text
 
 
 def same_text(one: ComparedText, other: ComparedText) -> bool:
     """Whether all differences of two texts are harmless."""
     if one.keys == other.keys:
         return True
+    if one.figures != other.figures:
+        return False
+    if _differ_harmlessly(one, other):
+        return True
+    may_be_phrased = not (one.counts_spelling or other.counts_spelling)
+    return (
+        may_be_phrased
+        and min(len(one.keys), len(other.keys)) >= MIN_PHRASED
+        and _few_differ(one.keys, other.keys)
+        and (one.phrased.keys == other.phrased.keys or _differ_harmlessly(one.phrased, other.phrased))
+    )
+
+
+def _few_differ(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether so few words differ that other phrases may be all of it."""
+    here, there = Counter(one), Counter(other)
+    most = max(_MOST_PHRASED, _PHRASED_SHARE * max(len(one), len(other)))
+    return (here - there).total() <= most and (there - here).total() <= most
+
+
+def _differ_harmlessly(one: ComparedText, other: ComparedText) -> bool:
     if one.weighty != other.weighty:
         return False
     shorter = min(len(one.keys), len(other.keys))
     slips = min(_MOST_SLIPS, math.ceil(MAX_SLIPS * shorter)) if shorter >= MIN_LENGTH_FOR_SLIPS else 0
-    found = differences(one.keys, other.keys, most=2 * slips + _MAX_FILLERS)
+    grammar = allowed_edits(shorter)
+    found = differences(one.keys, other.keys, most=2 * (slips + grammar) + _MAX_FILLERS)
     if found is None:
         return False
     fillers = 0
@@ -151,6 +209,8 @@ def same_text(one: ComparedText, other: ComparedText) -> bool:
             fillers += 1
         elif slips and is_slip(difference, one.tokens, other.tokens):
             slips -= 1
+        elif grammar and is_of_grammar(difference, one.keys, other.keys):
+            grammar -= 1
         else:
             return False
     return fillers <= _MAX_FILLERS

@@ -63,15 +63,19 @@ class SimilarPair(msgspec.Struct, frozen=True):
 def near_pairs(texts: Sequence[str], threshold: float = 0.8) -> list[SimilarPair]:
     """Pairs of texts that are near duplicates at `threshold`: similar, and without a difference in meaning."""
     compared = [ComparedText(text) for text in texts]
-    return [
-        pair
-        for pair in similar_pairs([letters(text) for text in texts], threshold)
-        if same_text(compared[pair.first], compared[pair.second])
-    ]
+
+    def same(one: int, other: int) -> bool:
+        return same_text(compared[one], compared[other])
+
+    return similar_pairs([letters(text) for text in texts], threshold, may_compare=same, by_words=True)
 
 
 def similar_pairs(
-    plain: Sequence[str], threshold: float = 0.8, *, may_compare: Callable[[int, int], bool] | None = None
+    plain: Sequence[str],
+    threshold: float = 0.8,
+    *,
+    may_compare: Callable[[int, int], bool] | None = None,
+    by_words: bool = False,
 ) -> list[SimilarPair]:
     """Pairs of texts, given by their letters, that are similar at `threshold`, in order of index.
     `may_compare` excludes pairs for which it returns False.
@@ -83,7 +87,13 @@ def similar_pairs(
     lengths = np.array([len(plain[i]) for i in rows])
     found = rows[candidate_pairs(sketch_texts([plain[i] for i in rows]), lengths, threshold)]
     return list(
-        verified_pairs(found, lambda indices: [plain[i] for i in indices], threshold, may_compare=may_compare)
+        verified_pairs(
+            found,
+            lambda indices: [plain[i] for i in indices],
+            threshold,
+            may_compare=may_compare,
+            by_words=by_words,
+        )
     )
 
 
@@ -93,10 +103,12 @@ def verified_pairs(
     threshold: float,
     *,
     may_compare: Callable[[int, int], bool] | None = None,
+    by_words: bool = False,
 ) -> Iterator[SimilarPair]:
     """Those of `pairs`, shape (n, 2), that are similar at `threshold`, in their order.
 
-    `texts` returns the letters of the texts of up to two thousand indices, in their order.
+    `texts` returns the letters of the texts of up to two thousand indices, in their order. `by_words`: the words of the pairs
+    were found to say the same, so that the index alone decides, and all edits are counted as harmless.
     """
     known: dict[int, str] = {}
     for start in range(0, len(pairs), _READ_BATCH):
@@ -112,8 +124,8 @@ def verified_pairs(
         known.update(zip(missing, texts(missing) if missing else (), strict=True))
         for block_pairs in _blocks_of_pairs(block, known):
             for (one, other), similarity in zip(block_pairs, _jaccard(block_pairs, known), strict=True):
-                if similarity >= threshold - SLACK and is_similar(
-                    known[one], known[other], similarity, threshold
+                if similarity >= threshold - SLACK and (
+                    by_words or is_similar(known[one], known[other], similarity, threshold)
                 ):
                     yield SimilarPair(one, other, similarity)
 

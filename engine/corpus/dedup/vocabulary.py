@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 
 _NEGATION_ZH = frozenset("不没无非未勿别莫")
@@ -162,22 +161,18 @@ FINAL_PARTICLES = frozenset("呢呀啊哦啦嘛吧")
 """Chinese particles that soften a sentence. (吗 makes a question of it.)"""
 PARTICLES_ZH = frozenset("的了")
 """Characters that a slip of the pen leaves behind."""
-VARIANTS = {"您": "你", "妳": "你", "帐": "账", "象": "像", "地": "的", "得": "的"}
+VARIANTS = {
+    "您": "你",
+    "妳": "你",
+    "帐": "账",
+    "象": "像",
+    "地": "的",
+    "得": "的",
+    "洒": "撒",
+    "做": "作",
+    "唯": "惟",
+}
 """Characters that are written for each other; the key is read as the value."""
-
-_COURTESY = (
-    r"hello(?: there)?|hi(?: there)?|hey|good (?:morning|afternoon|evening)|"
-    r"thank you(?: (?:very|so) much)?|thanks(?: a lot| in advance| again)?|many thanks|cheers|"
-    r"(?:you are|you['’]re) welcome|no problem|have a (?:nice|good|great) day|"
-    r"你好|您好|请问(?:一下)?|早上好|下午好|晚上好|大家好|谢谢(?:你|您|大家)?(?:了|啦)?|多谢|感谢|麻烦(?:你|您)?了?|好的|嗯|哈喽|嗨|"
-    r"不客气|祝(?:你|您)(?:愉快|顺利|生活愉快)|对吧|就这样"
-)
-_MARK = r"[\s,.!?;~，。！？；～…、]"
-COURTESY_START = re.compile(rf"\A\s*+(?:(?:{_COURTESY}){_MARK}++)*(?:请问(?:一下)?{_MARK}*+)?", re.IGNORECASE)
-"""Greetings at the start of a text, with their punctuation."""
-COURTESY_END = re.compile(rf"(?:[\n,.!?;，。！？；…]\s{{0,8}}+(?:{_COURTESY}){_MARK}*+)+\Z", re.IGNORECASE)
-"""Thanks at the end of a text; a word behind a colon is none."""
-
 
 BROKEN = "\ua7ff"
 """A letter that stands for one that was overwritten or pushed in by a slip."""

@@ -10,6 +10,8 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
+from engine.corpus.filters.traditional import simplified
+
 INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
 )
@@ -50,11 +52,11 @@ _NO_LETTER = re.compile(r"[\W_]+")
 
 
 def letters(text: str) -> str:
-    """The letters and digits of a text: NFKC, case-folded. Texts that look alike share most of their 3-grams in this form.
+    """The letters and digits of a text: NFKC, case-folded, Chinese in simplified characters. Texts that look alike share most of their 3-grams in this form.
 
     A text without letters and digits (emoji, symbols) becomes its NFKC form, so that it still differs from others.
     """
-    normal = nfkc(text).casefold()
+    normal = simplified(nfkc(text)).casefold()
     return _NO_LETTER.sub("", normal) or normal.strip()
 
 
