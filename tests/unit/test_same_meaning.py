@@ -66,6 +66,61 @@ def test_courtesy_and_punctuation_say_nothing_else(one: str, other: str) -> None
     assert same_text(ComparedText(one), ComparedText(other))
 
 
+_PUMP = (
+    "A refrigerator moves heat from the inside to the outside. A liquid boils into gas in the coils inside and takes heat with it. A pump presses "
+    "the gas together behind the fridge, where it becomes liquid again and gives off the heat into the kitchen."
+)
+_DISH = "先把五花肉切成两厘米的方块，冷水下锅焯水。锅里放少许油和冰糖，小火炒出糖色，放入肉块翻炒上色，然后倒入热水，小火炖一个小时，撒上葱花就可以上桌了。"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (_PUMP, _PUMP.replace("pump", "**pump**").replace("coils", "*coils*")),
+        (_PUMP, "- " + _PUMP.replace(". ", ".\n- ")),
+        (_PUMP, "1. " + _PUMP.replace(". A liquid", ".\n2. A liquid").replace(". A pump", ".\n3. A pump")),
+        ("The fridge\n" + _PUMP, "## The fridge\n---\n" + _PUMP),
+        ("* 5 eggs\n* flour and milk", "- 5 eggs\n- flour and milk"),
+        ("It was late – he said “no” — and left the room.", 'It was late - he said "no" -- and left the room.'),
+        ("Salt&nbsp;and pepper &amp; oil are enough for it.", "Salt and pepper & oil are enough for it."),
+        ("Read [the manual](https://example.org/a) first.", "Read the manual (https://example.org/a) first."),
+        ("运行 **`make`** 就好", "运行 `make` 就好"),
+        ("要点：\n一、多喝水\n二、早点睡", "要点：\n多喝水\n早点睡"),
+        (_PUMP, "Sure! " + _PUMP + " I hope this helps!"),
+        (_PUMP, _PUMP + "\n\nKind regards"),
+        (_DISH, "当然可以！" + _DISH + "希望这些步骤对你有帮助！"),
+        ("The colour of the theatre was analysed by a traveller from the centre.", "The color of the theater was analyzed by a traveler from the center."),
+        ("They don't know that it isn't there, and I can't say.", "They do not know that it is not there, and I cannot say."),
+        ("我們今天去圖書館看書，然後回家吃飯", "我们今天去图书馆看书，然后回家吃饭"),
+        (_PUMP, _PUMP.replace("becomes liquid", "turns liquid").replace("and takes", "and then takes")),
+        (_DISH, _DISH.replace("就可以", "即可").replace("少许油", "一点油").replace("撒上", "洒上")),
+        ("请给我一份详细的菜谱，包括需要的材料和每一步的做法，谢谢", "请给我一份菜谱，包括需要的材料和每一步的做法"),
+    ],
+)  # fmt: skip
+def test_layout_manners_and_spelling_say_nothing_else(one: str, other: str) -> None:
+    assert same_text(ComparedText(one), ComparedText(other))
+    assert same_text(ComparedText(other), ComparedText(one))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("- 5 degrees", "5 degrees"), ("- x", "x"), ("x - y", "x y"), ("* 3", "- 3"), ("1. Paris", "2. Paris"), ("a ** b ** c", "a b c"),
+        ("2 * x is y", "2 x is y"), ("# x = 1", "x = 1"), ("profit = income - cost", "profit = income cost"), ("+ add this line", "- add this line"),
+        ("open Monday - Friday", "open Monday, Friday"), ("the `x` - offset is used", "the `x` * offset is used"), ("~~not~~ good", "not good"),
+        ("[here](https://a.com/x)", "[here](https://a.com/y)"), ("see https://a.com/B for it", "see https://a.com/b for it"),
+        ("how to spell colour", "how to spell color"), ("Anna Grey came", "Anna Gray came"), ("&lt;b&gt; in html", "<b> in html"),
+        ("they don't know", "they do know"), ("too hot to drink", "hot to drink"), ("我不能去", "我能去"), ("他在哪里", "他在那里"), ("1) b\n2) a", "1) a\n2) b"),
+        ("get off the bus", "turn off the bus"), ("at one", "at once"), ("- [x] buy milk", "- [ ] buy milk"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("frame", _FRAMES.values(), ids=list(_FRAMES))
+def test_the_same_marks_and_words_count_elsewhere(one: str, other: str, frame: tuple[str, str]) -> None:
+    texts = [ComparedText(f"{frame[0]}{text}{frame[1]}") for text in (one, other)]
+    assert not same_text(*texts)
+    assert not same_text(*reversed(texts))
+
+
 _LONG = (
     "When the harvest was over the farmers of the valley brought their waggons down to the river, where a merchant from the coast "
     "waited with money and with stories about distant countries that nobody had seen."

@@ -39,6 +39,7 @@ _MOST_SLIPS = 100
 _MOST_PHRASED = 8
 """Words, or Chinese characters, of other phrases in a text of any length; and their share of a long text."""
 _PHRASED_SHARE = 0.15
+_DIGITS = frozenset("0123456789")
 _EXACT = frozenset("0123456789\x02")
 _COUNTED = frozenset(["few", "little", "bit", "lot", "number", "couple"])
 """Words that an article before them changes."""
@@ -146,8 +147,8 @@ class ComparedText:
         """The form in which tokens are equal: without case, but in code and in units after a figure."""
         tokens = self.tokens
         keys = [_key(token, self.counts_spelling) for token in tokens]
-        for place, token in enumerate(tokens[1:], 1):
-            if tokens[place - 1][0].isdigit() and _CASED_UNIT.fullmatch(token):
+        for before, (place, token) in zip(tokens, enumerate(tokens[1:], 1), strict=False):
+            if before[0] in _DIGITS and _CASED_UNIT.fullmatch(token):
                 keys[place] = token
         return keys
 
@@ -164,10 +165,12 @@ class ComparedText:
 
 @lru_cache(maxsize=8192)
 def _key(token: str, counts_spelling: bool) -> str:
+    if len(token) == 1:
+        folded = token.casefold()
+        return VARIANTS.get(folded, folded)
     if token.startswith(_CODE) or "://" in token:
         return token
-    folded = token.casefold() if counts_spelling else american(token)
-    return VARIANTS.get(folded, folded)
+    return token.casefold() if counts_spelling else american(token)
 
 
 def same_text(one: ComparedText, other: ComparedText) -> bool:
@@ -178,10 +181,8 @@ def same_text(one: ComparedText, other: ComparedText) -> bool:
         return False
     if _differ_harmlessly(one, other):
         return True
-    may_be_phrased = not (one.counts_spelling or other.counts_spelling)
     return (
-        may_be_phrased
-        and min(len(one.keys), len(other.keys)) >= MIN_PHRASED
+        max(len(one.keys), len(other.keys)) >= MIN_PHRASED
         and _few_differ(one.keys, other.keys)
         and (one.phrased.keys == other.phrased.keys or _differ_harmlessly(one.phrased, other.phrased))
     )

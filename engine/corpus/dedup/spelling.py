@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from engine.corpus.dedup.english import is_word
 
@@ -38,6 +37,7 @@ _WORDS = {
     "yoghurt": "yogurt", "yoghurts": "yogurts", "chilli": "chili", "mum": "mom", "maths": "math", "tranquillity": "tranquility", "analogue": "analog",
     "carburettor": "carburetor", "smoulder": "smolder", "smouldering": "smoldering", "woollen": "woolen", "marvellous": "marvelous", "furore": "furor", "axe": "ax",
 }  # fmt: skip
+_FORMS = (("our", _OUR, r"\1or\2"), ("lys", _YSE, r"\1yz\2"), ("ogue", _OGUE, r"\1og\2"))
 _NAMES = frozenset(["Grey", "Greys", "Labour", "Harbour", "Honour", "Practise", "Mould", "Centre", "Theatre"])
 """With a capital these may be names, which count."""
 _AE_AMERICAN = {
@@ -62,15 +62,16 @@ _IRREGULAR = {
     "ain't": "is not",
 }
 _CANNOT = re.compile(r"\bcannot\b", re.IGNORECASE)
-_ABOUT_SPELLING = re.compile(
-    r"\bspell|\bspelt|british|american|orthograph|apostroph|contract(?:ion|ed)|abbreviat|拼写|拼法|英式|美式|缩写|繁体|繁體|简体|異體|异体|错别字|错字",
-    re.IGNORECASE,
-)
+_ABOUT_SPELLING = (
+    "spell", "spelt", "british english", "american english", "orthograph", "apostroph", "contraction", "contracted form", "abbreviat",
+    "拼写", "拼法", "英式英语", "美式英语", "缩写", "繁体", "繁體", "简体", "簡體", "异体字", "異體字", "错别字", "錯別字", "错字",
+)  # fmt: skip
 
 
 def is_about_spelling(text: str) -> bool:
     """Whether a text speaks of how words are written: then their spelling counts."""
-    return _ABOUT_SPELLING.search(text) is not None
+    lower = text.casefold()
+    return any(word in lower for word in _ABOUT_SPELLING)
 
 
 def without_contractions(prose: str) -> str:
@@ -92,7 +93,6 @@ def _written_out(found: re.Match[str]) -> str:
     return f"{word} {_FULL[end]}" if word[0].isalpha() else whole
 
 
-@lru_cache(maxsize=8192)
 def american(token: str) -> str:
     """The American spelling, in small letters, of a word given with its case."""
     word = token.casefold()
@@ -102,19 +102,25 @@ def american(token: str) -> str:
         return _WORDS[word]
     if len(word) < 5:
         return word
-    for pattern, form in ((_OUR, r"\1or\2"), (_YSE, r"\1yz\2"), (_OGUE, r"\1og\2")):
-        if pattern.fullmatch(word):
-            word = pattern.sub(form, word)
-    if found := _RE.fullmatch(word):
+    for part, pattern, form in _FORMS:
+        if part in word and (found := pattern.fullmatch(word)):
+            word = found.expand(form)
+    if "re" in word and (found := _RE.fullmatch(word)):
         word = f"{found[1]}er{found[2] or ''}"
-    word = _AE.sub(
-        lambda found: (
-            (found[1] or "") + _AE_AMERICAN.get(found[2], found[2].replace("ae", "e").replace("oe", "e"))
-        ),
-        word,
-    )
-    if (found := _ISE.fullmatch(word)) and is_word(f"{found[1]}ize"):
+    if "ae" in word or "oe" in word:
+        word = _AE.sub(_with_e, word)
+    if "is" in word and (found := _ISE.fullmatch(word)) and is_word(f"{found[1]}ize"):
         word = f"{found[1]}iz{found[2]}"
-    if (found := _DOUBLED.fullmatch(word)) and is_word(found[1] + "l") and not is_word(found[1] + "ll"):
+    if (
+        "ll" in word
+        and (found := _DOUBLED.fullmatch(word))
+        and is_word(found[1] + "l")
+        and not is_word(found[1] + "ll")
+    ):
         word = f"{found[1]}l{found[2]}"
     return word
+
+
+def _with_e(found: re.Match[str]) -> str:
+    stem = found[2]
+    return (found[1] or "") + _AE_AMERICAN.get(stem, stem.replace("ae", "e").replace("oe", "e"))

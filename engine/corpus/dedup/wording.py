@@ -65,19 +65,16 @@ _PHRASES_ZH = {
 }
 _AFTER_VERB = re.compile("(?<=[\u4e00-\u9fff]{2})一下(?!子|午)")
 _EN = [(re.compile(rf"\b(?:{many})\b{_REST}", re.IGNORECASE), word) for word, many in _PHRASES_EN.items()]
-_ZH = [
-    (re.compile(rf"(?:{many})(?=[^\u4e00-\u9fff]{{0,3}}[\u4e00-\u9fff]{{2}})"), word)
-    for word, many in _PHRASES_ZH.items()
-]
+_ZH = [(re.compile(rf"(?:{many})(?=\W{{0,3}}\w\w)"), word) for word, many in _PHRASES_ZH.items()]
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 
 _INSERTED = frozenset(
-    ["then", "so", "well", "simply", "really", "actually", "basically", "quite", "that", "also", "too", "in", "turn", "very", "thus", "therefore", "hence", "and", "usually", "generally", "typically", "here", "there"]
-) - {"in", "turn", "there", "here"}  # fmt: skip
+    ["then", "so", "well", "simply", "really", "actually", "quite", "that", "also", "very", "thus", "therefore", "hence", "and"]
+)  # fmt: skip
 """English words of the grammar that may stand or be left out."""
-_INSERTED_ZH = frozenset("就还也便又那么这很并而且和的了会来去将把着") - frozenset("会来去将把和那这")
+_INSERTED_ZH = frozenset("就还也便又很并而且了")
 _KINDS = [
-    "become turn get", "becomes turns gets", "became turned", "becoming turning",
+    "become turn", "becomes turns", "became turned", "becoming turning",
     "begin start commence", "begins starts commences", "began started commenced", "beginning starting",
     "end finish", "ends finishes", "ended finished", "help assist aid", "helps assists", "helped assisted", "helping assisting",
     "buy purchase", "buys purchases", "bought purchased", "buying purchasing", "use utilize employ", "uses utilizes employs",
@@ -87,7 +84,7 @@ _KINDS = [
     "approximately roughly about around", "enough sufficient", "but however yet", "so therefore thus hence consequently", "also too additionally",
     "quite rather fairly", "very extremely highly really", "which that", "who that", "upon on", "among between", "since because as", "while whereas",
     "choose select pick", "happen occur", "happens occurs", "happened occurred", "keep retain", "keeps retains", "gather collect",
-    "like such", "afterward later then", "nice pleasant", "difficult hard", "easy simple", "important crucial essential vital", "each every",
+    "afterward later then", "nice pleasant", "difficult hard", "easy simple", "each every",
     "anybody anyone", "everybody everyone", "somebody someone", "shall will", "this the", "these those the", "a the", "its the", "your the",
     "create make", "creates makes", "created made", "ensure make", "permit allow let", "permits allows lets", "get obtain receive", "gets obtains receives",
 ]  # fmt: skip
