@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -185,7 +185,7 @@ class _Reading:
                     raise
                 yield self._unread_file(path.name, error)
         if not self.conversations and not self.points:
-            raise self.first_error or empty_container(self.paths[0], ())
+            raise self.first_error or self._with_late_hint(empty_container(self.paths[0], ()))
 
     def _read_path(self, path: Path) -> Iterator[ImportItem]:
         files = 0
@@ -237,7 +237,14 @@ class _Reading:
                 )
             )
         if self.conversations == before and not points and entry.file.explicit:
-            raise BadInput(_empty_file_text(skipped), path=entry.file.path)
+            raise self._with_late_hint(BadInput(_empty_file_text(skipped), path=entry.file.path))
+
+    def _with_late_hint(self, error: BadInput) -> BadInput:
+        """The error; the hint is how to take the answers that came late, if there are any."""
+        if self.late_answers:
+            paths = [str(path) for path in self.paths]
+            error.hint = _wider_command(paths, self.options.me, self.options.roles, self.format)
+        return error
 
     def _despite_broken_lines(self, entry: ImportFile) -> Iterator[ImportItem]:
         """The items of a file. Broken lines are named, as many as a person reads."""
@@ -442,10 +449,18 @@ def late_answers_text(report: ImportReport, params: ImportParams) -> str:
         "{n} more answers came after the silence that ends a dialogue",
         report.late_answers,
     )
-    me = ["--me", params.me] if params.me else []
-    words = ["h2q-tui", "memory", "import", "--silence", "24h", *me]
-    words += [str(text_to_path(path)) for path in params.paths]
-    return text.format(n=report.late_answers) + " → " + " ".join(map(shell_word, words))
+    paths = [str(text_to_path(path)) for path in params.paths]
+    command = _wider_command(paths, params.me, params.role_map, params.format)
+    return text.format(n=report.late_answers) + " → " + command
+
+
+def _wider_command(paths: list[str], me: str, roles: Mapping[str, str], format_: str) -> str:
+    """The import again, with dialogues that only a day of silence ends."""
+    words = ["h2q-tui", "memory", "import", "--silence", "24h", *(["--me", me] if me else [])]
+    for name, role in roles.items():
+        words += ["--map", f"{name}={role}"]
+    words += [] if format_ == "auto" else ["--format", format_]
+    return " ".join(map(shell_word, [*words, *paths]))
 
 
 def _reason_text(reason: str) -> str:

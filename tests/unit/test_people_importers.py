@@ -491,6 +491,21 @@ def test_the_result_offers_the_late_answers(tmp_path: Path) -> None:
     assert command == ["h2q-tui", "memory", "import", "--silence", "24h", "--me", ME, str(path)]
 
 
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_late_answers_are_offered_where_nothing_else_is_in_the_file(is_folder: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "chats"
+    folder.mkdir()
+    path = WRITERS["whatsapp ios"](folder, [(False, "who comes?", T0), (True, "me", T0 + 18 * HOUR)], "Bo")
+    named = folder if is_folder else path
+    with MemoryStore(tmp_path / "memory.db") as store:
+        with pytest.raises(BadInput) as error:
+            import_paths(store, [named], options=ImportOptions(me=ME))
+        command = shlex.split(error.value.hint)
+        assert command == ["h2q-tui", "memory", "import", "--silence", "24h", "--me", ME, str(named)]
+        wider = ImportOptions(me=ME, silence_s=parse_silence("24h"))
+        assert import_paths(store, [named], options=wider).added == 1
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("30min", 1800), ("1h", 3600), ("24H", 86400), ("2d", 172800), ("90s", 90)]
 )
