@@ -172,7 +172,16 @@ class LateAnswers(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
-ImportItem: TypeAlias = Conversation | Skipped | SummaryPoint | Embedding | Replaced | Recut | LateAnswers
+class AssumedDates(msgspec.Struct, frozen=True, kw_only=True):
+    """How the dates of a file are read where nothing in it tells day and month apart."""
+
+    order: str
+    """`dmy` or `mdy`."""
+
+
+ImportItem: TypeAlias = (
+    Conversation | Skipped | SummaryPoint | Embedding | Replaced | Recut | LateAnswers | AssumedDates
+)
 """What an importer yields."""
 
 

@@ -21,7 +21,7 @@ from engine.memory.importers.readers.json_stream import tolerating
 from engine.memory.importers.readers.temporary import temporary_files_in
 from engine.memory.importers.readers.unpack import OtherFile, UnreadableFile, content_size
 from engine.memory.importers.unknown import empty_container
-from engine.memory.records import Conversation, ImportItem, LateAnswers, Skipped, SummaryPoint
+from engine.memory.records import AssumedDates, Conversation, ImportItem, LateAnswers, Skipped, SummaryPoint
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_parts import read_replacing_parts
 from engine.workspace.leftovers import staging_folder
@@ -71,6 +71,8 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
     unread: list[UnreadFile] = []
     late_answers: int = 0
     """More answers of chats between people that a silence of a day would give."""
+    assumed_dates: dict[str, str] = {}
+    """By path, the order `dmy` or `mdy` of files where nothing tells day and month apart."""
 
 
 OnProgress = Callable[[int, int, int], None]
@@ -136,6 +138,7 @@ def _import(
         files=reading.reports,
         unread=reading.unread,
         late_answers=reading.late_answers,
+        assumed_dates=reading.assumed_dates,
     )
 
 
@@ -166,6 +169,7 @@ class _Reading:
         self.conversations = 0
         self.points = 0
         self.late_answers = 0
+        self.assumed_dates: dict[str, str] = {}
         self.first_error: BadInput | None = None
         """The first fault of a file."""
 
@@ -220,6 +224,9 @@ class _Reading:
             for item in self._file_items(entry):
                 if isinstance(item, LateAnswers):
                     self.late_answers += item.count
+                    continue
+                if isinstance(item, AssumedDates):
+                    self.assumed_dates[printable_name(entry.file.place)] = item.order
                     continue
                 if isinstance(item, Skipped):
                     skipped[item.reason] = skipped.get(item.reason, 0) + item.count
@@ -324,6 +331,7 @@ def run(ctx: RunContext) -> RunResult:
         points_text(report),
         *skipped_lines(skipped),
         late_answers_text(report, params),
+        *assumed_dates_lines(report),
         *unread_lines(report.unread),
     )
     for line in lines:
@@ -452,6 +460,16 @@ def late_answers_text(report: ImportReport, params: ImportParams) -> str:
     paths = [str(text_to_path(path)) for path in params.paths]
     command = _wider_command(paths, params.me, params.role_map, params.format)
     return text.format(n=report.late_answers) + " → " + command
+
+
+_ORDER_TEXTS = {"dmy": N_("day/month/year"), "mdy": N_("month/day/year")}
+
+
+def assumed_dates_lines(report: ImportReport) -> Iterator[str]:
+    """How dates were read that may be read in two ways, a line a file."""
+    for path, order in report.assumed_dates.items():
+        text = _("{file}: nothing tells day and month apart; read as {order}")
+        yield text.format(file=Path(path).name, order=_(_ORDER_TEXTS[order]))
 
 
 def _wider_command(paths: list[str], me: str, roles: Mapping[str, str], format_: str) -> str:

@@ -24,7 +24,7 @@ from engine.memory.importers.people import parse_silence
 from engine.memory.importers.wechat import quoting_text
 from engine.memory.records import Conversation, LateAnswers, Skipped
 from engine.memory.store import MemoryStore
-from engine.pipeline.import_run import ImportReport, import_paths, late_answers_text
+from engine.pipeline.import_run import ImportReport, assumed_dates_lines, import_paths, late_answers_text
 from engine.runs.kinds import ImportParams
 from tests.unit.test_importers import role_texts, write
 
@@ -489,6 +489,35 @@ def test_the_result_offers_the_late_answers(tmp_path: Path) -> None:
     assert text.startswith("1 more answer came after")
     command = shlex.split(text.partition("→ ")[2])
     assert command == ["h2q-tui", "memory", "import", "--silence", "24h", "--me", ME, str(path)]
+
+
+@pytest.mark.parametrize(
+    ("days", "order"),
+    [
+        (("1/2/26", "1/2/26"), "dmy"),
+        (("1/2/26", "3/2/26"), "dmy"),
+        (("1/2/26", "1/3/26"), "mdy"),
+        (("13/2/26", "13/2/26"), ""),
+        (("1/13/26", "1/13/26"), ""),
+        (("2/2/26", "2/2/26"), ""),
+        (("12/1/26", "1/2/26"), ""),
+        (("1.2.26", "1.3.26"), ""),
+        (("1-2-2026", "1-3-2026"), ""),
+        (("2026/1/2", "2026/1/2"), ""),
+    ],
+)
+def test_the_result_says_how_dates_are_read_that_can_be_read_in_two_ways(
+    days: tuple[str, str], order: str, tmp_path: Path
+) -> None:
+    first, last = days
+    text = f"{first}, 18:01 - Bo: one?\n{first}, 18:02 - Ann: two\n{last}, 19:01 - Bo: a?\n{last}, 19:02 - Ann: b\n"
+    path = write(tmp_path, "chat.txt", text)
+    with MemoryStore(tmp_path / "memory.db") as store:
+        report = import_paths(store, [path], options=ImportOptions(me=ME))
+    assert list(report.assumed_dates.values()) == [order] * bool(order)
+    shown = {"dmy": "day/month/year", "mdy": "month/day/year"}
+    lines = [f"chat.txt: nothing tells day and month apart; read as {shown[order]}"] if order else []
+    assert list(assumed_dates_lines(report)) == lines
 
 
 @pytest.mark.parametrize("is_folder", [False, True])

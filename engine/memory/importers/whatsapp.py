@@ -20,7 +20,7 @@ from engine.memory.importers.fields import ImportOptions, are_roles
 from engine.memory.importers.people import NOTICE, PeopleChat, PersonMessage, dialogues
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, is_zip, text_lines
 from engine.memory.importers.readers.sqlite import is_sqlite
-from engine.memory.records import ImportItem, Skipped
+from engine.memory.records import AssumedDates, ImportItem, Skipped
 
 NAME = "whatsapp"
 
@@ -82,6 +82,8 @@ _NOTICE_LENGTH = 40
 class _Stamped(msgspec.Struct):
     """A message before its date is understood."""
 
+    day_first: bool
+    """Whether the signs between the numbers say so: only with slashes the month may come first."""
     date: tuple[int, int, int]
     clock: tuple[int, int, int]
     rest: str
@@ -114,7 +116,9 @@ def read(path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes) -
             outside += 1
     if outside:
         yield Skipped(reason="line before the first speaker", count=outside)
-    order = _date_order([message.date for message in stamped])
+    order, is_assumed = _date_order(stamped)
+    if is_assumed:
+        yield AssumedDates(order=order)
     messages = [
         _message(message.rest, more, _time(message, order))
         for message, more in zip(stamped, lines, strict=True)
@@ -139,22 +143,33 @@ def _stamped(match: re.Match[str], rest: str) -> _Stamped:
     first, second, third, before, hour, minute, seconds, after = (
         match.groups()[:8] if match[1] is not None else match.groups()[8:]
     )
+    day_first = "/" not in match[0]
     half = before or after or ""
     hours = int(hour)
     if half:
         hours = hours % 12 + (12 if _IS_PM.fullmatch(half) else 0)
-    return _Stamped((int(first), int(second), int(third)), (hours, int(minute), int(seconds or 0)), rest)
+    date, clock = (int(first), int(second), int(third)), (hours, int(minute), int(seconds or 0))
+    return _Stamped(day_first, date, clock, rest)
 
 
-def _date_order(dates: list[tuple[int, int, int]]) -> str:
-    """`ymd`, `dmy` or `mdy`: by a part that can be no month, else by how time runs."""
+def _date_order(stamped: list[_Stamped]) -> tuple[str, bool]:
+    """`ymd`, `dmy` or `mdy`, and whether it is only assumed.
+
+    A part that can be no month decides, or dots and hyphens, or that time would run backwards; else the shorter chat is
+    assumed.
+    """
+    dates = [message.date for message in stamped]
     if any(date[0] > 31 for date in dates):
-        return "ymd"
+        return "ymd", False
     if any(date[0] > 12 for date in dates):
-        return "dmy"
+        return "dmy", False
     if any(date[1] > 12 for date in dates):
-        return "mdy"
-    return min(("dmy", "mdy"), key=lambda order: _implausibility(dates, order))
+        return "mdy", False
+    if any(message.day_first for message in stamped) or all(date[0] == date[1] for date in dates):
+        return "dmy", False
+    day_first, month_first = (_implausibility(dates, order) for order in ("dmy", "mdy"))
+    order = "dmy" if day_first <= month_first else "mdy"
+    return order, day_first[0] == month_first[0]
 
 
 def _implausibility(dates: list[tuple[int, int, int]], order: str) -> tuple[int, int]:
