@@ -194,7 +194,7 @@ def test_cherry_studio_joins_blocks_and_reads_the_selected_answer(tmp_path: Path
         "reasoning": 2,
         "failed answer": 1,
         "empty conversation": 1,
-        "file of another kind: .png": 1,
+        "attachment": 1,
     }
 
 
