@@ -140,6 +140,8 @@ class ImportBatch:
         self.points = 0
         self.unforgotten: list[str] = []
         """Keys of forgotten conversations that `again` imports."""
+        self.around_forgotten: dict[str, list[str]] = {}
+        """By the id of a dialogue, the keys of the forgotten ones that it contains."""
         self.skipped: dict[str, int] = {}
 
     def add(self, items: list[ImportItem]) -> None:
@@ -204,8 +206,9 @@ class ImportBatch:
 
     def _recut(self, item: Recut) -> None:
         """Replaces the dialogues of a contact that the same messages no longer give."""
-        ids = [id_ for id_, _start in item.forms]
-        starts = [start for _id, start in item.forms]
+        self._find_forgotten(item)
+        ids = [id_ for id_, _start, _end in item.forms]
+        starts = [start for _id, start, _end in item.forms]
         of_contact = (item.source, f"{item.contact}#", f"{item.contact}$")
         rows = self.connection.execute(
             "SELECT id, external_id, started_at FROM conversations WHERE source = ? AND external_id >= ? "
@@ -216,6 +219,8 @@ class ImportBatch:
             if id_ in ids or external_id.rpartition("#")[0] != item.contact or not self._shares(id_, item):
                 continue
             form = ids[max(0, bisect_right(starts, started_at) - 1)]
+            if form in self.around_forgotten and not self.again:
+                continue
             update_state(self.connection, id_, superseded_by=form)
             self.superseded += 1
         # A dialogue that an outdated cut had replaced is valid again, unless a longer export has a longer form.
@@ -228,6 +233,18 @@ class ImportBatch:
         ).fetchall()
         for (id_,) in replaced:
             update_state(self.connection, id_, superseded_by=None)
+
+    def _find_forgotten(self, item: Recut) -> None:
+        """Notes the dialogues in which a forgotten one begins: a wider silence joins it to its neighbours."""
+        forgotten = {key for (key,) in self.connection.execute("SELECT key FROM forgotten")}
+        if not forgotten:
+            return
+        for moment in item.moments:
+            key = forgotten_key(self.salt, item.source, f"{item.contact}#{int(moment)}", "")
+            if key in forgotten:
+                for id_, start, end in item.forms:
+                    if start <= moment <= end:
+                        self.around_forgotten.setdefault(id_, []).append(key)
 
     def _shares(self, id_: str, item: Recut) -> bool:
         """Whether most turns of a conversation are messages of the chat."""
@@ -263,8 +280,8 @@ class ImportBatch:
 
     def _add_conversation(self, conversation: Conversation, hashes: list[str]) -> None:
         execute = self.connection.execute
-        key = forgotten_key(self.salt, conversation.source, conversation.external_id, hashes[-1])
-        if self._skip_forgotten(key):
+        own = forgotten_key(self.salt, conversation.source, conversation.external_id, hashes[-1])
+        if any(self._skip_forgotten(key) for key in (own, *self.around_forgotten.get(conversation.id, ()))):
             return
         known = execute(
             "SELECT started_at, updated_at FROM conversations WHERE id = ?", (conversation.id,)

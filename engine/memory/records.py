@@ -160,8 +160,8 @@ class Recut(msgspec.Struct, frozen=True, kw_only=True):
     start: float
     end: float
     """Seconds since the epoch, of the first and the last message."""
-    forms: tuple[tuple[str, float], ...]
-    """The id and the start of each dialogue."""
+    forms: tuple[tuple[str, float, float], ...]
+    """The id, the start and the end of each dialogue."""
     moments: frozenset[float]
     """The times of all messages: a contact of the same name has others."""
 

@@ -623,3 +623,32 @@ def test_a_log_is_no_chat(tmp_path: Path) -> None:
     lines = "".join(f"2026-08-01 10:00:0{n} INFO worker {n} started\n" for n in range(9))
     with pytest.raises(BadInput):
         detect_format(write(tmp_path, "server.txt", lines))
+
+
+@pytest.mark.parametrize("name", ["whatsapp ios", "telegram"])
+@pytest.mark.parametrize("forgotten", range(3))
+def test_a_forgotten_dialogue_does_not_come_back_inside_a_wider_one(
+    name: str, forgotten: int, tmp_path: Path
+) -> None:
+    messages = [
+        (is_me, f"{'answer' if is_me else 'question'} {talk}", T0 + talk * 5 * HOUR + 20 * is_me)
+        for talk in range(3)
+        for is_me in (False, True)
+    ]
+    messages.insert(2 * forgotten + 2, (False, "unanswered", T0 + forgotten * 5 * HOUR + 40))
+    path = WRITERS[name](tmp_path, messages, "Bo")
+    mine = my_name(path)
+    wide = ImportOptions(me=mine, silence_s=DAY)
+    with MemoryStore(tmp_path / "memory.db") as store:
+        import_paths(store, [path], options=ImportOptions(me=mine))
+        (id_,) = (one.id for one in store.conversations() if one.started_at == T0 + forgotten * 5 * HOUR)
+        store.forget([id_])
+        left = sorted(one.id for one in store.conversations())
+        for _time in range(2):
+            report = import_paths(store, [path], options=wide)
+            assert (report.added, report.skipped["forgotten earlier"]) == (0, 1)
+            assert sorted(one.id for one in store.conversations()) == left, "what was not forgotten stays"
+        assert import_paths(store, [path], options=wide, again=True).added == 1
+        assert [len(one.turns) for one in store.conversations()] == [6]
+        assert import_paths(store, [path], options=wide).added == 0
+        assert store.count() == 1

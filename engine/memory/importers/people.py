@@ -240,7 +240,7 @@ def _chat_items(
             )
     times = [message.time for message in ordered if message.time is not None]
     if times and talks:
-        forms = tuple((talk.id, talk.started_at or 0.0) for talk in talks)
+        forms = tuple((talk.id, talk.started_at or 0.0, talk.updated_at or 0.0) for talk in talks)
         yield Recut(
             source=source,
             contact=contact,
