@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, type_info
 from msgspec.structs import FieldInfo
 
 from engine.core.errors import BadInput, UsageProblem
+from engine.core.filenames import shell_word
 from engine.core.files import write_text
 from engine.core.i18n import _
 from engine.core.settings import Settings, setting_infos
@@ -139,7 +139,7 @@ def _parse(text: str, path: Path) -> Settings:
                 path=path,
                 line=at,
                 # All common terminal editors accept +LINE.
-                hint=f"${{EDITOR:-vi}} +{at or 1} {shlex.quote(str(path))}",
+                hint=f"${{EDITOR:-vi}} +{at or 1} {shell_word(path)}",
             ) from None
     return Settings(**values)
 

@@ -39,3 +39,8 @@ def shell_word(name: str | Path) -> str:
         return shlex.quote(text)
     escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
     return "$'" + printable_name(escaped) + "'"
+
+
+def shell_command(*words: str | Path) -> str:
+    """A command of these words that works when typed."""
+    return " ".join(map(shell_word, words))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from itertools import groupby
@@ -105,8 +106,9 @@ def check_export_file(path: Path, *, hint: str) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     if info.exists():
         try:
-            entries = msgspec.json.decode(info.read_bytes(), type=dict[str, Any])
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
+            # Python's decoder takes the lone surrogates of file names that are not UTF-8.
+            entries = msgspec.convert(json.loads(info.read_bytes()), dict[str, Any])
+        except (ValueError, RecursionError) as problem:
             raise UsageProblem(
                 _("{path} is not an index of datasets and would be replaced").format(path=info), hint=hint
             ) from problem

@@ -156,6 +156,6 @@ def _writing(root: Path, action: Callable[[], None]) -> None:
 
 
 def _quoted(path: Path) -> str:
-    import shlex
+    from engine.core.filenames import shell_word
 
-    return shlex.quote(str(path))
+    return shell_word(path)

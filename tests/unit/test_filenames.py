@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from engine.core.filenames import path_to_text, printable_name, shell_word, text_to_path
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import import_paths
+from tests.cli import run_cli
 
 names = st.binary(min_size=1, max_size=20).filter(lambda name: b"/" not in name and b"\0" not in name)
 
@@ -54,3 +55,17 @@ def test_a_file_whose_name_is_not_utf8_is_imported(tmp_path: Path, whole_folder:
     texts = [*report.skipped, *(file.path for file in report.files), *(row[0] for row in stored)]
     assert all(text.encode("utf-8") for text in texts)
     assert "\\xb6" in report.files[0].path
+
+
+def test_a_command_with_a_foreign_name_works_when_typed_and_its_name_is_shown_as_its_bytes(
+    tmp_path: Path,
+) -> None:
+    root = Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9"))
+    none = run_cli("models", "list", "--data-dir", str(root))
+    assert f"--data-dir $'{tmp_path}/caf\\xe9'" in none.out
+    added = ("memory", "add", "--user", "What is a comet?", "--assistant", "A ball of ice.")
+    assert run_cli(*added, "--data-dir", str(root)).code == 0
+    for number in range(2):
+        out = os.fsdecode(bytes(tmp_path) + b"/out\xe9%d.jsonl" % number)
+        done = run_cli("corpus", "export", "--output", out, "--data-dir", str(root))
+        assert (done.code, f"out\\xe9{number}.jsonl" in done.out) == (0, True)

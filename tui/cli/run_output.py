@@ -137,8 +137,7 @@ def _error(followed: FollowedRun) -> str:
 
     finished = followed.view.finished
     if finished is not None:
-        message, arrow, command = finished.error.rpartition(" → ")
-        return message + arrow + session.complete(command)
+        return finished.error
     text = _("the engine of run {run} ended without an error message: killed, or out of memory")
     hint = "resume" if KINDS[followed.run.spec.kind].resumable else "show"
     return (

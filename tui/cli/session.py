@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,9 +67,13 @@ def complete(command: str) -> str:
         return command
     if command.endswith("--help"):
         return command
-    return f"{command} --data-dir {shlex.quote(options.data_dir)}"
+    from engine.core.filenames import shell_word
+
+    return f"{command} --data-dir {shell_word(options.data_dir)}"
 
 
 def own_command(*words: str) -> str:
     """The command line `h2q-tui WORDS` that works as printed."""
-    return complete(shlex.join(["h2q-tui", *words]))
+    from engine.core.filenames import shell_command
+
+    return complete(shell_command("h2q-tui", *words))

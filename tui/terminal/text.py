@@ -40,14 +40,16 @@ def _replacement(character: str) -> str:
         return chr(0x2400 + code)
     if code == 0x7F:
         return "\u2421"
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
     return f"<U+{code:04X}>"
 
 
 def plain(text: str) -> str:
     """`text` with every control, escape, bidi and invisible character as a visible mark.
 
-    Line ends stay, tabs become four spaces, lone surrogates of file names become marks, so that the result
-    can always be encoded. Control characters become their pictures (ESC is ␛), others `<U+202E>`.
+    Line ends stay, tabs become four spaces, bytes of file names that are not UTF-8 become `\\xe9`, so that
+    the result can always be encoded. Control characters become their pictures (ESC is ␛), others `<U+202E>`.
     """
     if text.isprintable() and (text.isascii() or not _UNSEEN.search(text)):
         return text

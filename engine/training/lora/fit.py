@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
 import torch
 
 from engine.core.errors import UsageProblem
+from engine.core.filenames import shell_word
 from engine.core.i18n import _
 from engine.machine.budget import Budget
 from engine.models.base_models import FOUR_BIT, BaseModel, ModelDimensions
@@ -98,7 +98,7 @@ def fit_to_budget(
             format=_("4 bits") if four else "bfloat16",
         ),
         # Where the system is the limit, a larger setting would not help.
-        hint=f"h2q-tui train --mode lora --model {shlex.quote(base.source)} "
+        hint=f"h2q-tui train --mode lora --model {shell_word(base.source)} "
         f"--max-memory-gb {need / 1024 + 0.2:.1f}"
         if budget.reason == "max_memory_gb"
         else "h2q-tui check",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import typer
 
+from engine.core.filenames import shell_command, shell_word
 from engine.core.i18n import _, n_
 from engine.core.local_time import local_time
 from tui.cli import output, session
@@ -142,7 +142,7 @@ def register(app: typer.Typer) -> None:
             text = n_("{n} memory point contains it", "{n} memory points contain it", matching_points)
             output.echo(
                 text.format(n=matching_points)
-                + f" → h2q-tui memory list --points --match {shlex.quote(match or '')}"
+                + f" → h2q-tui memory list --points --match {shell_word(match or '')}"
             )
         if rows and match is None and source is None and offset + len(rows) + len(damaged) < total:
             output.echo(
@@ -240,7 +240,7 @@ def register(app: typer.Typer) -> None:
             output.echo(text.format(n=done.rules))
         for path in done.left:
             output.echo(
-                _("the text still stands in {path}").format(path=path) + " → " + shlex.join(["less", path])
+                _("the text still stands in {path}").format(path=path) + " → " + shell_command("less", path)
             )
         for name in models:
             output.echo(
@@ -250,7 +250,7 @@ def register(app: typer.Typer) -> None:
             output.echo(
                 _("the export {path} was made from such a model").format(path=path)
                 + " → "
-                + shlex.join(["rm", "-r", path])
+                + shell_command("rm", "-r", path)
             )
         if session.options.json:
             output.echo_json(done)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from typing import TYPE_CHECKING
 
 import typer
 
+from engine.core.filenames import shell_command
 from engine.core.i18n import _
 from tui.cli import output, session
 
@@ -143,7 +143,7 @@ def _echo_status(status: ScheduleStatus) -> None:
         output.echo(_when(status.schedule))
         if status.next_at:
             output.echo(_("next: {when}").format(when=status.next_at.replace("T", " ")))
-        output.echo("  " + shlex.join(status.command))
+        output.echo("  " + shell_command(*status.command))
         for place in status.places:
             output.echo("  " + place)
         if status.last_run:

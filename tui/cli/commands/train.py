@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from engine.core.filenames import shell_word
 from engine.core.i18n import _
 from tui.cli import session
 from tui.cli.options import TRAIN_OPTIONS, Values, add_command, run_params
@@ -101,8 +102,6 @@ def _settings(
 
 def _models_file(config: str | None) -> str | None:
     """The absolute path of the models.json of `--config`. Its folder must exist: a typo would promote into a new file."""
-    import shlex
-
     from engine.core.errors import BadInput
 
     if not config:
@@ -110,7 +109,7 @@ def _models_file(config: str | None) -> str | None:
     path = session.resolve(config)
     if not path.parent.is_dir():
         raise BadInput(
-            _("There is no such folder"), path=path.parent, hint=f"mkdir -p {shlex.quote(str(path.parent))}"
+            _("There is no such folder"), path=path.parent, hint=f"mkdir -p {shell_word(path.parent)}"
         )
     return str(path)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 import typer
 
+from engine.core.filenames import shell_command
 from engine.core.i18n import _, n_
 from engine.core.local_time import local_time
 from tui.cli import output, session
@@ -139,7 +139,7 @@ def _register_backup(app: typer.Typer) -> None:
         require_no_run(ws)
         question = _("Replace memory and configuration with {path}?").format(path=path)
         confirm(
-            question, yes, shlex.join(["h2q-tui", "backup", "restore", *([stamp] if stamp else []), "--yes"])
+            question, yes, shell_command("h2q-tui", "backup", "restore", *([stamp] if stamp else []), "--yes")
         )
         restored = restore_backup(ws, path)
         text = n_(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 from typing import ClassVar
 
 from textual import on, work
@@ -17,6 +16,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.core.errors import H2QError
+from engine.core.filenames import shell_word
 from engine.core.i18n import _, language
 from engine.core.paths import Workspace
 from engine.runs.kinds import EvolveParams, RunKind, TrainMode, TrainParams
@@ -145,7 +145,7 @@ class NewRun(ModalScreen["str | None"]):
         unload = " --unload-ollama" if self.unload else ""
         if self.mode is RunKind.EVOLVE:
             return f"h2q-tui evolve --cycles 3{unload} --detach"
-        base = f" --model {shlex.quote(self.base)}" if self.mode is TrainMode.LORA and self.base else ""
+        base = f" --model {shell_word(self.base)}" if self.mode is TrainMode.LORA and self.base else ""
         return f"h2q-tui train --mode {self.mode}{base}{unload} --detach"
 
     @property
