@@ -51,7 +51,7 @@ _CONTRACTIONS = [
 ]  # fmt: skip
 _PHRASES_EN = [
     ("for example", "for instance"), ("because of", "due to"), ("once more ", "again "), (" in order to ", " to "), ("also ", ""), ("However", "But"),
-    ("begins", "starts"), ("perhaps", "maybe"), ("large", "big"), ("then ", ""), ("almost", "nearly"), ("often", "frequently"), ("very ", ""), ("while", "whereas"),
+    ("begins", "starts"), ("perhaps", "maybe"), (" large ", " big "), ("then ", ""), ("almost", "nearly"), ("often", "frequently"), ("very ", ""), ("while", "whereas"),
 ]  # fmt: skip
 _PHRASES_ZH = [
     ("但是", "但"), ("或者", "或"), ("因此", "所以"), ("以及", "和"), ("由于", "因为"), ("非常", "十分"), ("并且", "并"), ("已经", "已"), ("例如", "比如"),

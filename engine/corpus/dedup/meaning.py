@@ -143,6 +143,11 @@ class ComparedText:
         return other
 
     @cached_property
+    def holds_phrases(self) -> bool:
+        """Whether `phrased` is another text."""
+        return self.phrased.keys != self.keys
+
+    @cached_property
     def keys(self) -> list[str]:
         """The form in which tokens are equal: without case, but in code and in units after a figure."""
         tokens = self.tokens
@@ -183,6 +188,7 @@ def same_text(one: ComparedText, other: ComparedText) -> bool:
         return True
     return (
         max(len(one.keys), len(other.keys)) >= MIN_PHRASED
+        and (one.holds_phrases or other.holds_phrases)
         and _few_differ(one.keys, other.keys)
         and (one.phrased.keys == other.phrased.keys or _differ_harmlessly(one.phrased, other.phrased))
     )

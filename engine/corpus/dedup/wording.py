@@ -65,7 +65,7 @@ _PHRASES_ZH = {
 }
 _AFTER_VERB = re.compile("(?<=[\u4e00-\u9fff]{2})一下(?!子|午)")
 _EN = [(re.compile(rf"\b(?:{many})\b{_REST}", re.IGNORECASE), word) for word, many in _PHRASES_EN.items()]
-_ZH = [(re.compile(rf"(?:{many})(?=\W{{0,3}}\w\w)"), word) for word, many in _PHRASES_ZH.items()]
+_ZH = [(re.compile(rf"(?:{many})(?=\W{{0,3}}\w\W{{0,3}}\w)"), word) for word, many in _PHRASES_ZH.items()]
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 
 _INSERTED = frozenset(
