@@ -160,6 +160,24 @@ def with_shorter_forms(connection: sqlite3.Connection, ids: Iterable[str]) -> li
     return list(found)
 
 
+def _outdated_cuts(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
+    """Replaced dialogues that hold messages of `ids`: another silence had cut the same chat elsewhere."""
+    rows = connection.execute(
+        "SELECT o.id, o.external_id, c.external_id FROM conversations c JOIN conversations o ON o.source = c.source "
+        "AND o.superseded_by IS NOT NULL AND o.started_at <= c.updated_at AND o.updated_at >= c.started_at "
+        "WHERE c.id IN (SELECT value FROM json_each(?)) AND c.external_id LIKE '%#%'",
+        (json.dumps(list(ids)),),
+    ).fetchall()
+    found = {id_: None for id_, one, two in rows if _contact(one) and _contact(one) == _contact(two)}
+    return [id_ for id_ in found if id_ not in set(ids)]
+
+
+def _contact(external_id: str) -> str:
+    """The contact of a dialogue's external id; "" for another conversation. See `Recut.contact`."""
+    contact, _sign, began = external_id.rpartition("#")
+    return contact if began.isdigit() else ""
+
+
 def imports_without(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, str]:
     """Id and path of the imports of which no row is left without `ids`."""
     return dict(
@@ -213,7 +231,19 @@ def forget(
             )
             delete_point(connection, id_, content)
             writer.commit_if_due()
-    _delete(connection, deleted)
+    outdated = _outdated_cuts(connection, deleted)
+    with writer.transaction():
+        for id_ in outdated:
+            # What it replaced stays replaced.
+            for (shorter,) in connection.execute(
+                "SELECT id FROM conversations WHERE superseded_by = ?", (id_,)
+            ).fetchall():
+                (form,) = connection.execute(
+                    "SELECT superseded_by FROM conversations WHERE id = ?", (id_,)
+                ).fetchone()
+                update_state(connection, shorter, superseded_by=form)
+    # They are not marked: their other messages were not forgotten.
+    _delete(connection, [*outdated, *deleted])
     with writer.transaction():
         # The name of a file may be as private as its content, and so may the names in it that were not understood.
         # A running import has no rows yet.

@@ -224,12 +224,13 @@ class ImportBatch:
             update_state(self.connection, id_, superseded_by=form)
             self.superseded += 1
         # A dialogue that an outdated cut had replaced is valid again, unless a longer export has a longer form.
+        valid = [id_ for id_ in ids if self.again or id_ not in self.around_forgotten]
         replaced = self.connection.execute(
             "SELECT id FROM conversations c WHERE id IN (SELECT value FROM json_each(?)) "
             "AND superseded_by IS NOT NULL AND NOT EXISTS (SELECT 1 FROM conversations o WHERE o.source = ? "
             "AND o.external_id >= ? AND o.external_id < ? AND o.superseded_by IS NULL "
             "AND o.started_at <= c.updated_at AND o.updated_at >= c.started_at)",
-            (json.dumps(ids), *of_contact),
+            (json.dumps(valid), *of_contact),
         ).fetchall()
         for (id_,) in replaced:
             update_state(self.connection, id_, superseded_by=None)

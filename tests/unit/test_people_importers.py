@@ -652,3 +652,26 @@ def test_a_forgotten_dialogue_does_not_come_back_inside_a_wider_one(
         assert [len(one.turns) for one in store.conversations()] == [6]
         assert import_paths(store, [path], options=wide).added == 0
         assert store.count() == 1
+
+
+@pytest.mark.parametrize("forgotten", range(3))
+def test_no_outdated_cut_keeps_what_is_forgotten(forgotten: int, tmp_path: Path) -> None:
+    messages = [
+        (is_me, f"{'answer' if is_me else 'question'}{talk}", T0 + talk * 5 * HOUR + 900 * is_me)
+        for talk in range(3)
+        for is_me in (False, True)
+    ]
+    path = WRITERS["telegram"](tmp_path, messages, "Bo")
+    with MemoryStore(tmp_path / "memory.db") as store:
+        for silence_s in (HOUR, DAY, HOUR):
+            import_paths(store, [path], options=ImportOptions(silence_s=silence_s))
+        (id_,) = (one.id for one in store.conversations() if one.started_at == T0 + forgotten * 5 * HOUR)
+        store.forget([id_])
+        assert store.count() == 2
+        texts = [text for (text,) in store.connection.execute("SELECT text FROM turns")]
+        assert not any(str(forgotten) in text for text in texts)
+        for silence_s in (DAY, HOUR):
+            import_paths(store, [path], options=ImportOptions(silence_s=silence_s))
+            shown = "".join(turn.text for one in store.conversations() for turn in one.turns)
+            assert str(forgotten) not in shown
+            assert store.count() == 2
