@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.memory.importers.agent_text import typed_text
+from engine.memory.importers.agents.agent_text import typed_text
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import import_paths
 from tests.unit.test_importers import read, role_texts, write

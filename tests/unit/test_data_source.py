@@ -10,8 +10,8 @@ from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.memory.data_source import MemoryDataSource, TrainingDataSource, last_training_file
-from engine.memory.importers import text
 from engine.memory.importers.fields import ImportOptions
+from engine.memory.importers.transcripts import text
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.models.card import CARD_FILE, Lineage, ModelCard, encode_card

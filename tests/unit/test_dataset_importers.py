@@ -11,7 +11,7 @@ import pytest
 
 from engine.core.errors import BadInput
 from engine.memory.importers.formats import detect_format
-from engine.memory.importers.marked_text import marked_turns
+from engine.memory.importers.transcripts.marked_text import marked_turns
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import import_paths
 from tests.unit.test_importers import read, role_texts, write

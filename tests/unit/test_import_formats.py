@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.core.errors import BadInput
-from engine.memory.importers import mindx
 from engine.memory.importers.fields import ImportOptions
 from engine.memory.importers.formats import FORMATS, detect_format, find_importer
+from engine.memory.importers.programs import mindx
 from engine.memory.importers.readers import files, json_stream
 from engine.memory.records import Conversation, Embedding, SummaryPoint
 from engine.memory.store import MemoryStore

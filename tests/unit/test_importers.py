@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from engine.core.chat import Role
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import shipped
-from engine.memory.importers.chatgpt import strip_markup
 from engine.memory.importers.fields import ImportOptions, parse_role_map, parse_time, strip_reasoning
 from engine.memory.importers.formats import FORMATS, detect_format, find_importer, import_files
+from engine.memory.importers.programs.chatgpt import strip_markup
 from engine.memory.importers.readers import files, json_stream
 from engine.memory.importers.readers.unpack import OtherFile, UnreadableFile
 from engine.memory.records import Conversation, ImportItem, Skipped, Turn, replace_surrogates

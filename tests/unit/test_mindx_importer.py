@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.memory.importers.mindx import point_items
+from engine.memory.importers.programs.mindx import point_items
 from engine.memory.records import Conversation, SummaryPoint
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import ImportReport, import_paths, points_text

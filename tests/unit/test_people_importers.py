@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from bench.writers.people_files import ME, SAYS_WHO_I_AM, WRITERS, Message, attributed, telegram_chat
 from engine.core.errors import BadInput, UsageProblem
+from engine.memory.importers.chats.imessage import attributed_text
+from engine.memory.importers.chats.people import parse_silence
+from engine.memory.importers.chats.wechat import quoting_text
 from engine.memory.importers.fields import ImportOptions, parse_role_map
 from engine.memory.importers.formats import detect_format, find_importer
-from engine.memory.importers.imessage import attributed_text
-from engine.memory.importers.people import parse_silence
-from engine.memory.importers.wechat import quoting_text
 from engine.memory.records import Conversation, LateAnswers, Skipped
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import ImportReport, assumed_dates_lines, import_paths, late_answers_text

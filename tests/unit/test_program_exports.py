@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from engine.memory.importers.chatgpt import strip_markup
 from engine.memory.importers.formats import detect_format
+from engine.memory.importers.programs.chatgpt import strip_markup
 from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import import_paths

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.memory.importers.formats import detect_format
-from engine.memory.importers.sillytavern import parse_send_date
+from engine.memory.importers.programs.sillytavern import parse_send_date
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import import_paths
 from tests.unit.test_importers import read, role_texts, write

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.memory.importers.datasets.openai import read
 from engine.memory.importers.fields import ImportOptions
-from engine.memory.importers.openai import read
 from engine.memory.importers.times import day_order, parse_time
 from engine.memory.records import Conversation
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.errors import BadInput
-from engine.memory.importers import chatml
+from engine.memory.importers.datasets import chatml
 from engine.memory.importers.fields import ImportOptions, parse_role, parse_role_map
 from engine.memory.importers.formats import detect_format
-from engine.memory.importers.text import detect, read
+from engine.memory.importers.transcripts.text import detect, read
 from engine.memory.records import Conversation, Skipped
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import import_paths

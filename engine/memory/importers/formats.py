@@ -12,7 +12,6 @@ import msgspec
 
 from engine.core.errors import BadInput, H2QError, UsageProblem
 from engine.core.i18n import _
-from engine.memory.importers import text
 from engine.memory.importers.fields import ImportOptions, RoleMap
 from engine.memory.importers.readers.files import NotText, OnBytes, WebPage, first_values, ignore_bytes
 from engine.memory.importers.readers.unpack import (
@@ -21,62 +20,65 @@ from engine.memory.importers.readers.unpack import (
     UnreadableFile,
     plain_files,
 )
+from engine.memory.importers.transcripts import text
 from engine.memory.importers.unknown import unknown_shape
 from engine.memory.records import Conversation, ImportItem
 
-FORMATS = (
-    "gemini",
-    "gemini_workspace",
-    "gemini_api",
-    "aistudio",
-    "gemini_cli",
-    "claude_code",
-    "codex",
-    "cursor",
-    "vscode",
-    "copilot_cli",
-    "ollama",
-    "grok",
-    "copilot",
-    "qwen",
-    "kimi",
-    "doubao",
-    "yuanbao",
-    "librechat",
-    "jan",
-    "lobechat",
-    "anythingllm",
-    "sillytavern",
-    "textgen",
-    "telegram",
-    "wechat",
-    "chatlab",
-    "qq",
-    "whatsapp",
-    "chat_text",
-    "imessage",
-    "deepseek",
-    "chatgpt",
-    "claude",
-    "openwebui",
-    "lechat",
-    "llamacpp",
-    "lmstudio",
-    "cherry",
-    "chatbox",
-    "nextchat",
-    "crosswoz",
-    "llm",
-    "mindx",
-    "preference",
-    "oasst",
-    "alpaca",
-    "completion",
-    "sharegpt",
-    "openai",
-    "chatml",
-    "text",
-)
+_PACKAGES = {
+    "gemini": "programs",
+    "gemini_workspace": "programs",
+    "gemini_api": "programs",
+    "aistudio": "programs",
+    "gemini_cli": "agents",
+    "claude_code": "agents",
+    "codex": "agents",
+    "cursor": "agents",
+    "vscode": "agents",
+    "copilot_cli": "agents",
+    "ollama": "programs",
+    "grok": "programs",
+    "copilot": "programs",
+    "qwen": "programs",
+    "kimi": "programs",
+    "doubao": "programs",
+    "yuanbao": "programs",
+    "librechat": "programs",
+    "jan": "programs",
+    "lobechat": "programs",
+    "anythingllm": "programs",
+    "sillytavern": "programs",
+    "textgen": "programs",
+    "telegram": "chats",
+    "wechat": "chats",
+    "chatlab": "chats",
+    "qq": "chats",
+    "whatsapp": "chats",
+    "chat_text": "chats",
+    "imessage": "chats",
+    "deepseek": "programs",
+    "chatgpt": "programs",
+    "claude": "programs",
+    "openwebui": "programs",
+    "lechat": "programs",
+    "llamacpp": "programs",
+    "lmstudio": "programs",
+    "cherry": "programs",
+    "chatbox": "programs",
+    "nextchat": "programs",
+    "crosswoz": "datasets",
+    "llm": "programs",
+    "mindx": "programs",
+    "preference": "datasets",
+    "oasst": "datasets",
+    "alpaca": "datasets",
+    "completion": "datasets",
+    "sharegpt": "datasets",
+    "openai": "datasets",
+    "chatml": "datasets",
+    "text": "transcripts",
+}
+"""The package of each importer module, in the order of detection."""
+FORMATS = tuple(_PACKAGES)
 """Names of the importer modules, in the order of detection."""
 
 _ITEMS_TO_TRY = 200
@@ -119,7 +121,7 @@ def find_importer(name: str) -> Importer:
                 name=name, known=_(", ").join(FORMATS)
             )
         )
-    module: Importer = import_module(f"engine.memory.importers.{name}")
+    module: Importer = import_module(f"engine.memory.importers.{_PACKAGES[name]}.{name}")
     return module
 
 

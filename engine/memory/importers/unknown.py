@@ -13,7 +13,7 @@ from engine.core.i18n import _
 from engine.memory.importers.readers import encodings, tables
 from engine.memory.importers.readers.files import file_start, first_values, json_values, not_text
 from engine.memory.importers.readers.sqlite import is_sqlite, table_columns
-from engine.memory.importers.text import no_speakers
+from engine.memory.importers.transcripts.text import no_speakers
 
 _JSON_SUFFIXES = frozenset((".json", ".jsonl", ".ndjson"))
 _NAMES = 8

@@ -13,7 +13,7 @@ from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
 from engine.corpus.dataset import DatasetRow, encode_row, write_lines
-from engine.memory.importers import alpaca, sharegpt
+from engine.memory.importers.datasets import alpaca, sharegpt
 from engine.memory.importers.fields import ImportOptions
 from engine.memory.importers.readers.files import first_value
 from engine.memory.records import Conversation

@@ -71,9 +71,9 @@ def register(app: typer.Typer) -> None:
         from engine.core.errors import BadInput
         from engine.core.filenames import path_to_text
         from engine.core.i18n import language
+        from engine.memory.importers.chats.people import parse_silence
         from engine.memory.importers.fields import ImportOptions, parse_role_map
         from engine.memory.importers.formats import find_importer
-        from engine.memory.importers.people import parse_silence
         from engine.runs.kinds import ImportParams
         from engine.runs.spec import make_spec
         from tui.cli.run_output import run_command
