@@ -94,7 +94,7 @@ OUTPUTS = {
 INPUTS = {
     ("train", "model"), ("train", "data"), ("validate", "base"), ("validate", "new"), ("validate", "scores"),
     ("chat", "model"), ("chat", "adapter"), ("export", "name"), ("backup restore", "stamp"), ("memory import", "paths"),
-    ("memory import", "format_"), ("corpus scan", "file"), ("schedule weekly", "flags"), ("schedule daily", "flags"),
+    ("memory import", "format_"), ("memory import", "silence"), ("corpus scan", "file"), ("schedule weekly", "flags"), ("schedule daily", "flags"),
 }  # fmt: skip
 _PATH_WORDS = re.compile(r"output|\bdir|folder|file|path|config|save|write")
 

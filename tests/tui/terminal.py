@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyte
+
 ROOT = Path(__file__).parents[2]
 CLEAN = (
     "H2Q_DATA_DIR",
@@ -63,19 +65,28 @@ class Terminal:
         )
         self._slave = slave
         self.output = b""
+        self._screen = pyte.Screen(*size)
+        self._stream = pyte.ByteStream(self._screen)
 
     def read(self, seconds: float, until: bytes | None = None) -> bytes:
-        """What arrives within `seconds`, or before `until` was seen."""
+        """What arrives within `seconds`, or before `until` was among it or is shown: only changed cells are sent."""
         deadline, got = time.monotonic() + seconds, b""
+        shown_before = until is not None and self.shows(until)
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self.master], [], [], min(left, 0.05))[0]:
-                got += os.read(self.master, 65536)
-                if until is not None and until in got:
+                data = os.read(self.master, 65536)
+                got += data
+                self._stream.feed(data)
+                if until is not None and (until in got or (not shown_before and self.shows(until))):
                     break
             elif self.process.poll() is not None:
                 break
         self.output += got
         return got
+
+    def shows(self, text: bytes) -> bool:
+        """Whether a line of the screen has `text`."""
+        return any(text in line.encode() for line in self._screen.display)
 
     def press(self, keys: bytes) -> None:
         os.write(self.master, keys)

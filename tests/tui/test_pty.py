@@ -137,7 +137,7 @@ def test_without_a_shell_to_return_to_the_app_goes_on(ws: Workspace, key: bytes)
         opened.read(0.3)
         opened.press(key)
         opened.read(1.0, until=b"not here")
-        assert (b"not here: suspend" in opened.output) == (key == b"\x1a")
+        assert opened.shows(b"not here: suspend") == (key == b"\x1a")
         opened.press(b"q")
         opened.read(20.0)
         assert opened.process.wait(10) == 0

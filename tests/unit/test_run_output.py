@@ -149,6 +149,7 @@ def test_times_are_short(seconds: float | None, text: str) -> None:
     ],
 )
 def test_the_hint_of_a_failed_run_is_a_field_of_its_own(
-    error: str, hint: str, fields: tuple[str, str]
+    error: str, hint: str, fields: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(session.options, "data_dir", None)
     assert error_fields(error, hint) == fields

@@ -39,7 +39,7 @@ _ITEM_ZH = re.compile(
 _NUMERALS = {numeral: value for value, numeral in enumerate("一二三四五六七八九十", 1)}
 _RULE = re.compile(r"^[ \t]*(?:-{3,}|\*{3,}|_{3,}|={3,}|(?:[-*] ){2,}[-*])[ \t]*$", re.MULTILINE)
 _TABLE_RULE = re.compile(
-    r"^[ \t]*\|?[ \t]*:?-{2,}:?[ \t]*(?:\|[ \t]*:?-{2,}:?[ \t]*){1,30}\|?[ \t]*$\n?", re.MULTILINE
+    r"^[ \t]*+\|?[ \t]*+:?-{2,}+:?[ \t]*+(?:\|[ \t]*+:?-{2,}+:?[ \t]*+){1,30}\|?[ \t]*+$\n?", re.MULTILINE
 )
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\[\]\n]{1,200})\]\((?P<url>https?://[^\s()]{1,500})\)")
 _URL_BRACKETS = re.compile(r"[<(（](https?://[^\s()<>（）]{1,500})[>)）]")

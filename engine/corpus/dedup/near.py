@@ -49,6 +49,12 @@ _CACHED_CHARACTERS = 6_000_000
 """Characters of texts cached for the next candidates: 12 MB of Chinese."""
 _NUMBER = re.compile(r"[0-9]+")
 
+
+def slack_below(threshold: float) -> float:
+    """SLACK up to a threshold of 0.8; from there it shrinks, so that a threshold of 1 asks for equal letters."""
+    return min(SLACK, 1.0 - threshold)
+
+
 Sketches = NDArray[np.uint8]
 
 
@@ -124,7 +130,7 @@ def verified_pairs(
         known.update(zip(missing, texts(missing) if missing else (), strict=True))
         for block_pairs in _blocks_of_pairs(block, known):
             for (one, other), similarity in zip(block_pairs, _jaccard(block_pairs, known), strict=True):
-                if similarity >= threshold - SLACK and (
+                if similarity >= threshold - slack_below(threshold) and (
                     by_words or is_similar(known[one], known[other], similarity, threshold)
                 ):
                     yield SimilarPair(one, other, similarity)
@@ -277,7 +283,9 @@ def candidate_pairs(
                 agreement = (sketched[first] == sketched[second]).mean(axis=1)
                 longer = np.maximum(lengths[first], lengths[second])
                 edited = np.abs(lengths[first] - lengths[second]) <= MAX_EDITS * longer
-                edited &= (longer <= MAX_EDITED_LENGTH) & (agreement >= _min_agreement(threshold - SLACK))
+                edited &= (longer <= MAX_EDITED_LENGTH) & (
+                    agreement >= _min_agreement(threshold - slack_below(threshold))
+                )
                 likely = edited | (agreement >= _min_agreement(threshold))
                 found.append(first[likely] * size + second[likely])
     pairs = np.concatenate(found)
@@ -310,7 +318,7 @@ def is_similar(one: str, other: str, similarity: float, threshold: float) -> boo
     if similarity >= threshold:
         return longest > _SENTENCE_LENGTH or Counter(one) != Counter(other) or _neighbours_swapped(one, other)
     if (
-        similarity < threshold - SLACK
+        similarity < threshold - slack_below(threshold)
         or longest > MAX_EDITED_LENGTH
         or _NUMBER.findall(one) != _NUMBER.findall(other)
     ):

@@ -10,13 +10,13 @@ _OUR = re.compile(
     r"((?:dis|un|mis)?(?:arm|behavi|cand|clam|col|demean|endeav|ferv|fav|flav|glam|harb|hon|hum|lab|neighb|od|parl|ranc|rig|rum|"
     r"sav|splend|succ|tum|val|vap|vig))our(s|ed|ing|er|ers|ful|fully|less|able|ably|ite|ites|itism|hood|hoods|y|al|ally|ist|ists)?"
 )
-_ISE = re.compile(r"(\w{3,})is(e|ed|es|er|ers|ing|ation|ations|ational|able)")
+_ISE = re.compile(r"(\b\w{3,40})is(e|ed|es|er|ers|ing|ation|ations|ational|able)")
 _YSE = re.compile(r"(anal|paral|catal|electrol|hydrol|dial|breathal)ys(e|ed|er|ers|ing)")
 _RE = re.compile(
     r"((?:kilo|centi|milli|deci|nano|micro)?(?:met|lit)|cent|epicent|theat|amphitheat|fib|sab|spect|meag|lust|calib|somb|manoeuv|och|nit|mit)re(s|d)?"
 )
 _OGUE = re.compile(r"(catal|dial|anal|monol|prol|epil)ogue(s|d)?")
-_DOUBLED = re.compile(r"(\w*[aeiouy]\w*[aeiou])ll(ed|ing|er|ers|ings|ous|ously|ery|or|ors|ation)")
+_DOUBLED = re.compile(r"(\b\w{0,20}[aeiouy]\w{0,20}[aeiou])ll(ed|ing|er|ers|ings|ous|ously|ery|or|ors|ation)")
 _AE = re.compile(
     r"(an)?(aemi|aesth|paediat|oedem|oestr|foet|archaeol|encyclopaed|mediaev|diarrhoe|gynaec|orthopaed|oesoph|leukaem|haemo|manoeuv|caes|homoeo)"
 )
