@@ -14,7 +14,7 @@ MOVE_BYTES = 4_000
 TAB_BYTES = 15_000
 REREAD_BYTES = 300
 """For a list that is read again and has not changed."""
-QUIET_S = 0.9
+QUIET_S = 0.6
 LONGEST_S = 30.0
 
 

@@ -13,6 +13,7 @@ def test_a_wrong_clock_costs_no_backup() -> None:
     assert row.met, row.notes
 
 
+@pytest.mark.long
 def test_the_search_finds_files_that_were_not_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forget, "erase_files", lambda _workspace, _erased: [])
     (row,) = erasure.forget_search(False)
