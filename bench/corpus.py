@@ -6,6 +6,7 @@ The rules were developed on these labelled rows; expect less on other data.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from engine.corpus.dedup.near import near_pairs
 from engine.corpus.filters.folding import fold
 from engine.corpus.filters.low_value import classify
 from engine.corpus.filters.pii import find_pii
+from engine.corpus.filters.turn import filter_turn
 
 MINDX_LOW = frozenset(
     [
@@ -218,7 +220,43 @@ def incremental(full: bool) -> list[BenchResult]:
     ]  # fmt: skip
 
 
+PUMPS = (" ", "\n", "1", "1_", "a", "aB3", ".", "@", "-", "/", "号", "一二", "０", "=", ":", '"')
+"""What a text may repeat: each is a class of characters that some pattern of the filters repeats."""
+LEADS = ("", "我的微信", "key ", "password is ", "密码是", "QQ", '"""', "地址：")
+
+
+def patterns(full: bool) -> list[BenchResult]:
+    """Growth of the time of all filters of one turn, when a text that repeats something becomes ten times as long."""
+    short, long = (10_000, 100_000) if full else (3_000, 30_000)
+    worst, where = 0.0, ""
+    for lead in LEADS:
+        for pump in PUMPS:
+            times = []
+            for length in (short, long):
+                text = lead + pump * (length // len(pump)) + "。"
+                began = time.process_time()
+                filter_turn("user", text)
+                times.append(time.process_time() - began)
+            growth = times[1] / max(times[0], 0.005)
+            if growth > worst:
+                worst, where = growth, repr(lead + pump)
+    ratio = long / short
+    return [
+        compare(
+            "corpus.patterns",
+            ours=worst,
+            baseline=ratio,
+            target=0.4,
+            unit="times the time",
+            lower_is_better=True,
+            notes=f"worst of {len(LEADS) * len(PUMPS)} texts from {short:,} to {long:,} characters, {where} repeated; "
+            f"linear is {ratio:.0f}",
+        )
+    ]
+
+
 BENCHMARKS = (
+    Benchmark("corpus.patterns", "time of the filters on texts that repeat something", patterns, 8.0),
     Benchmark("corpus.low_value", "small talk in labelled dialogues", low_value, 2.0),
     Benchmark("corpus.sensitive", "PII spans in labelled rows, zh and en", sensitive, 2.0),
     Benchmark("corpus.near", "planted near duplicates, and sentences that only look similar", near, 10.0),
