@@ -46,7 +46,7 @@ def delete_incomplete_imports_at_once(connection: sqlite3.Connection) -> None:
         "(SELECT id FROM imports WHERE completed_at IS NULL)"
     ).fetchone()
     if characters > _LARGEST_AT_ONCE:
-        raise sqlite3.OperationalError("too large to be deleted at once")
+        raise sqlite3.OperationalError("too large to be deleted in one transaction")
     for pragma in ("secure_delete=FAST", "cache_spill=OFF"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     try:

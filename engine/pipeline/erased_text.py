@@ -9,7 +9,7 @@ from itertools import chain
 from engine.memory.search import fold
 
 _GRAM = 24
-"""Characters that are compared at once."""
+"""Characters that are compared together."""
 _STRIDE = 8
 """Every this many characters of the erased text a gram begins: a common passage of 31 characters holds one."""
 _LONG = _GRAM + _STRIDE - 1

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from engine.core.i18n import n_
+from engine.core.json_text import encode_json
 from engine.runs.events import EVENTS, VERSION, Envelope, Event, JournalRecord, Log
 
 RING = 1000
@@ -74,10 +75,7 @@ class JournalWriter:
     def _queue(self, event: Event) -> JournalRecord:
         record = JournalRecord(self._seq, self._clock(), event)
         self._seq += 1
-        try:
-            data = msgspec.json.encode(event)
-        except UnicodeEncodeError:
-            data = msgspec.json.encode(_without_surrogates(event))
+        data = encode_json(event)
         line = (
             msgspec.json.encode(Envelope(VERSION, record.seq, record.t, event.KIND, msgspec.Raw(data)))
             + b"\n"
@@ -215,19 +213,3 @@ def _journal_end(path: Path) -> tuple[int, bool]:
             return 0, not tail.endswith(b"\n")
     except FileNotFoundError:
         return 0, False
-
-
-def _without_surrogates(event: Event) -> Event:
-    """Replaces lone surrogates (from file names that are not UTF-8), which JSON cannot represent."""
-    changed: dict[str, object] = {}
-    for name in event.__struct_fields__:
-        value = getattr(event, name)
-        if isinstance(value, str):
-            changed[name] = _escaped(value)
-        elif isinstance(value, dict):
-            changed[name] = {_escaped(k) if isinstance(k, str) else k: v for k, v in value.items()}
-    return msgspec.structs.replace(event, **changed)
-
-
-def _escaped(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -147,7 +147,7 @@ def _execute(context: RunContext, code: str) -> Finished:
 
 
 def _failure(problem: BaseException, run: RunDir) -> H2QError:
-    """What the user is told about an exception that is no `H2QError`."""
+    """The sentence for the user about an exception that is no `H2QError`."""
     text = str(problem)
     if (
         isinstance(problem, MemoryError)

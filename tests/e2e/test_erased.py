@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from bench.damaged_memory import WORDS
 from engine.core.paths import Workspace
 from engine.corpus.training_set import write_dataset
 from engine.memory.store import MemoryStore
@@ -87,20 +88,7 @@ def test_every_command_is_used_or_passes_no_text_on() -> None:
 
 
 def rows(number: int) -> list[dict[str, object]]:
-    words = [
-        "river",
-        "stone",
-        "market",
-        "violin",
-        "garden",
-        "winter",
-        "engine",
-        "letter",
-        "mountain",
-        "bridge",
-        "candle",
-        "forest",
-    ]
+    words = WORDS[:12]
     return [
         {
             "messages": [

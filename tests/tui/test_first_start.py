@@ -227,3 +227,26 @@ def test_exports_are_found_newest_first_and_an_unreadable_folder_has_none(tmp_pa
 )
 def test_sizes_are_short(count: int, shown: str) -> None:
     assert format_size(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("member", "found"),
+    [
+        ("conversations.json", True),
+        ("conversations-003.json", True),
+        ("chat-0b6e.json", True),
+        ("ttl/30d/export_data/x/prod-grok-backend.json", True),
+        ("Takeout/My Activity/Gemini Apps/MyActivity.json", True),
+        ("sessions/rollout.jsonl", True),
+        ("WhatsApp Chat with Bo.txt", True),
+        ("holiday/beach.jpg", False),
+        ("package.json", False),
+        ("conversations/photo.png", False),
+    ],
+)
+def test_an_archive_is_offered_when_a_member_is_named_like_an_export(
+    tmp_path: Path, member: str, found: bool
+) -> None:
+    with zipfile.ZipFile(tmp_path / "download.zip", "w") as archive:
+        archive.writestr(member, "[]")
+    assert bool(find_exports(tmp_path)) is found

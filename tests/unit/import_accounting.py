@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -67,3 +67,13 @@ def assert_adds_up(path: Path, messages: int, parts: Mapping[str, int] | None = 
     counts = account(path)
     assert counts.accounted(parts or {}) == messages, (messages, counts)
     return counts
+
+
+def texts_read(conversations: Iterable[Conversation]) -> list[str]:
+    """Every text that was read, other versions of answers included."""
+    return [
+        text
+        for conversation in conversations
+        for turn in conversation.turns
+        for text in (turn.text, *turn.alternatives)
+    ]

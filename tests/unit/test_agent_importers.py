@@ -12,6 +12,7 @@ import pytest
 from engine.memory.importers.agents.agent_text import typed_text
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import import_paths
+from tests.unit.import_accounting import texts_read
 from tests.unit.test_importers import read, role_texts, write
 
 AGENTS = Path(__file__).parents[1] / "data" / "exports" / "agents"
@@ -24,10 +25,7 @@ CODEX = AGENTS / "rollout-2026-09-01T10-00-00-019a.jsonl"
 def test_nothing_that_a_program_wrote_is_read(file: Path) -> None:
     conversations, _ = read(file)
     assert conversations
-    for conversation in conversations:
-        assert not any(
-            "SECRET" in text for turn in conversation.turns for text in (turn.text, *turn.alternatives)
-        )
+    assert not any("SECRET" in text for text in texts_read(conversations))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.damaged_memory import WORDS
 from engine.core.chat import Role
 from engine.core.errors import BadInput, H2QError
 from engine.core.paths import Workspace
@@ -25,22 +26,6 @@ from engine.memory.schema import describe_sqlite_error, recovery_command
 from engine.memory.store import MemoryStore
 from engine.workspace.backup import create_backup, restore_backup
 from engine.workspace.open import open_workspace
-
-WORDS = [
-    "river",
-    "stone",
-    "market",
-    "violin",
-    "garden",
-    "winter",
-    "engine",
-    "letter",
-    "mountain",
-    "bridge",
-    "candle",
-    "forest",
-    "harbor",
-]
 
 
 def talk(n: int) -> Conversation:

@@ -13,6 +13,7 @@ from engine.memory.importers.formats import detect_format
 from engine.memory.importers.programs.sillytavern import parse_send_date
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import import_paths
+from tests.unit.import_accounting import texts_read
 from tests.unit.test_importers import read, role_texts, write
 
 PROGRAMS = Path(__file__).parents[1] / "data" / "exports" / "programs"
@@ -26,10 +27,7 @@ COOKING = [("user", "怎么煮饭？"), ("assistant", "先洗米。")]
 def test_neither_thinking_nor_tools_nor_left_out_chats_are_read(file: Path) -> None:
     conversations, _ = read(file)
     assert conversations
-    for conversation in conversations:
-        assert not any(
-            "SECRET" in text for turn in conversation.turns for text in (turn.text, *turn.alternatives)
-        )
+    assert not any("SECRET" in text for text in texts_read(conversations))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 CHAT_NAMES = ("conversation", "chat", "sharegpt", "alpaca", "openai", "messages", "dialog", "对话", "聊天")
 """Parts of file names that suggest conversations."""
+ARCHIVED_NAMES = (*CHAT_NAMES, "myactivity", "prod-grok-backend", ".jsonl")
+"""The same for members of an archive."""
+CHAT_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".txt", ".md"})
 MAX_SUGGESTIONS = 50
 
 
@@ -48,10 +51,16 @@ def _looks_like_chat(path: Path) -> bool:
     if suffix == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
-                return any(Path(member).name == "conversations.json" for member in archive.namelist())
+                return any(_may_hold_chats(member.lower()) for member in archive.namelist())
         except (OSError, zipfile.BadZipFile, NotImplementedError):
             return False
-    return suffix in (".json", ".jsonl") and any(word in name for word in CHAT_NAMES)
+    return suffix in CHAT_SUFFIXES and any(word in name for word in CHAT_NAMES)
+
+
+def _may_hold_chats(member: str) -> bool:
+    """Whether the member of an archive, in lower case, is named like an export."""
+    path = Path(member)
+    return path.suffix in CHAT_SUFFIXES and any(word in path.name for word in ARCHIVED_NAMES)
 
 
 def format_size(count: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import sys
 
 import typer
@@ -12,8 +11,6 @@ import typer
 from engine.core.i18n import LANGUAGES, _, set_language, system_language
 from tui.cli.session import GlobalOptions, options
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-"""Python's form of a byte of an argument that is not UTF-8."""
 _FLAGS = {"--json": "json", "--plain": "plain", "--quiet": "quiet"}
 _VALUES = {"--data-dir": "data_dir", "--lang": "lang", "--workspace": "workspace_dir"}
 
@@ -193,7 +190,8 @@ def _report(problem: Exception) -> int:
             problem = damaged_memory(reason_of(problem))
         else:
             problem = RunFailed(text, hint="h2q-tui check")
-    elif isinstance(problem, UnicodeEncodeError) and _SURROGATE.search(str(problem.object)):
+    elif isinstance(problem, UnicodeEncodeError) and problem.encoding.startswith("utf"):
+        # Only a byte of an argument that is not UTF-8 cannot be encoded as such.
         problem = UsageProblem(_("this text is not valid UTF-8: {text}").format(text=problem.object))
     elif not isinstance(problem, H2QError):
         reason = " ".join(str(problem).split())

@@ -121,12 +121,6 @@ def _opposite(value: bool) -> bool:
     return not value
 
 
-def _path(value: str) -> str | None:
-    from tui.cli.session import resolve
-
-    return str(resolve(value)) if value else None
-
-
 def _output(value: str) -> str | None:
     from tui.cli.session import output_path
 

@@ -10,7 +10,6 @@ from engine.corpus.filters.code_values import is_expression
 from engine.corpus.filters.passwords import NOT_A_VALUE
 
 _START = r"(?<![A-Za-z0-9_])"
-_END = r"(?![A-Za-z0-9_])"
 
 VENDOR_KEY = re.compile(
     _START

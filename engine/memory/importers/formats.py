@@ -125,9 +125,9 @@ def find_importer(name: str) -> Importer:
     return module
 
 
-def detect_format(path: Path) -> str:
+def detect_format(path: Path, roles: RoleMap = {}) -> str:  # noqa: B006
     """The format of a plain file by its content. Raises BadInput, which says what it holds, when it has none."""
-    name = _detect(path)
+    name = _detect(path, roles)
     if name is not None:
         return name
     raise unknown_shape(path, _readable_format)
@@ -166,9 +166,11 @@ def _recognised(
 ) -> ImportFile | UnreadableFile | OtherFile:
     """What `file` is. With `explain`, a file without a format has the reason as its error."""
     try:
-        name = _detect(file.path, roles) if format_ == "auto" else _asked(file.path, format_)
-        if name is None and file.explicit:
-            raise unknown_shape(file.path, _readable_format)
+        name: str | None
+        if file.explicit:
+            name = detect_format(file.path, roles)
+        else:
+            name = _detect(file.path, roles) if format_ == "auto" else _asked(file.path, format_)
     except BadInput as error:
         if file.explicit:
             raise file.relocate(error) from None

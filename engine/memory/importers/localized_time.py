@@ -70,7 +70,7 @@ def parse_localized_time(text: str) -> float | None:
     if month_name and numbers:
         month, day = month_name, numbers[0]
     elif len(numbers) >= 2:
-        # A year in front is followed by the month; day and month are told apart only by their size.
+        # A year in front is followed by the month; only their size tells day and month apart.
         month, day = (
             (numbers[0], numbers[1])
             if text.index(year[0]) < 4 or numbers[1] > 12

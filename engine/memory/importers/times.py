@@ -1,6 +1,6 @@
 """Times as programs and people write them: timestamps in any unit, RFC 3339 and 2822, Go, JavaScript, 12 hours, Chinese.
 
-A time without a zone counts as UTC. A date of which day and month cannot be told apart has no time: `3/7/2026`.
+A time without a zone counts as UTC. A date with an ambiguous order of day and month has no time: `3/7/2026`.
 """
 
 from __future__ import annotations

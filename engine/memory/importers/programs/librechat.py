@@ -1,6 +1,6 @@
 """LibreChat: the JSON of one conversation, flat (`messages`) or recursive (`messagesTree` with `children`).
 
-Messages name their parent; the speaker is told by `isCreatedByUser`. Text may stand in typed parts of `content`
+Messages name their parent; `isCreatedByUser` names the speaker. Text may stand in typed parts of `content`
 while `text` is empty. Shape as written by LibreChat's source (`useExportConversation.ts`, read in a fork); the id of
 the root is not verified. `exportAt` is a time of day without a date.
 """

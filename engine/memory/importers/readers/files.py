@@ -205,14 +205,6 @@ def _parse(path: Path, on_bytes: OnBytes, parse: Callable[[Iterator[str], Path],
         yield from parse(_decoded(file, encoding, path, on_bytes), path)
 
 
-def text_chunks(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[str]:
-    """The decoded text of a file of any kind, web pages included. Raises BadInput as `json_values` does."""
-    with _opened(path) as file:
-        encoding = encodings.text_encoding(file.read(encodings.SAMPLE))
-        file.seek(0)
-        yield from _decoded(file, encoding, path, on_bytes, web_page=True)
-
-
 def text_lines(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[int, str]]:
     """The lines of a text file with their numbers, without line ends. Raises BadInput as `json_values` does."""
     with _opened(path) as file:

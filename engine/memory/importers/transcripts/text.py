@@ -49,7 +49,7 @@ _MAX_RESCANS = 20
 
 
 def detect(path: Path, value: Any) -> bool:
-    """Requires two speakers of whom one may answer the other: a single one may be a heading."""
+    """Requires two speakers, one of which may answer the other: a single one may be a heading."""
     return value is None and is_transcript(path, {})
 
 

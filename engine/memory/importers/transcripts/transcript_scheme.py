@@ -2,7 +2,7 @@
 
 The rules, in their order:
 
-1. A label has a form (see `transcript_labels`). A transcript uses one form: that of the first speakers of whom one may
+1. A label has a form (see `transcript_labels`). A transcript uses one form: that of the first speakers, one of which may
    answer the other, outside fenced code. A form of headings, bold names or brackets goes before words with a colon
    that occur no more often, for those may be what a program says about the file.
 2. It uses the names of its first speaker and of the one that looks most like its partner, written the same way: `User:` and `Assistant:` are no labels beside `user:`,
@@ -77,7 +77,7 @@ def with_neighbours(lines: Iterable[tuple[int, str]]) -> Iterator[Line]:
 
 
 def _released(held: list[tuple[int, str]], before: str, follows_blank: bool, after: str) -> Iterator[Line]:
-    """The lines held back until `after` was read: one with text, but at the beginning of a file, and the blanks below."""
+    """The lines that wait until `after` was read: one with text, but at the beginning of a file, and the blanks below."""
     first = held[0][1]
     for place, (number, text) in enumerate(held):
         if place == 0:
