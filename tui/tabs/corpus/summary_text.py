@@ -110,11 +110,13 @@ def empty_text(
 
 def funnel_line(funnel: Funnel, width: int, cursor: str = "▸") -> str:
     """ "collected 705 ▸ low value −3 ▸ PII −2 (193 redacted) ▸ duplicates −16 ▸ rejected −18 ▸ accepted 666 = train 566 +
-    test 100", as much of it as fits in `width` cells; what adds up to the accepted stays longest."""
+    test 100" in at most `width` cells: where the stages do not fit, their sum. What is shown adds up."""
     first = _("collected {n}").format(n=f"{funnel.collected:,}")
     middle, least = _left_out(funnel)
+    excluded = funnel.collected - funnel.accepted
+    total = [_("excluded −{n}").format(n=f"{excluded:,}")] if excluded else []
     for tail in _accepted_texts(funnel):
-        for parts in (middle, [part for part in middle if part not in least], middle[-2:], middle[-1:], []):
+        for parts in (middle, [part for part in middle if part not in least], total, []):
             line = f" {cursor} ".join([first, *parts, tail])
             if cells(line) <= width:
                 return line
