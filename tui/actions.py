@@ -325,7 +325,13 @@ _CORPUS = _actions(
 _VALIDATE = _actions(
     "validate",
     AppAction(
-        "validate.run", "enter", N_("run"), "validate", "h2q-tui validate --base A --new B", footer=True
+        "validate.run",
+        "enter",
+        N_("verdict"),
+        "validate",
+        "h2q-tui validate --base A --new B",
+        footer=True,
+        help=N_("Show the verdict, or judge; judging again asks and names the look that it takes."),
     ),
     AppAction(
         "validate.diff",

@@ -28,6 +28,7 @@ from engine.validation.report import (
     list_reports,
     newest_report,
 )
+from engine.validation.sequential import alpha_for
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
 from tui.tabs.validate.cases import compare
@@ -264,6 +265,97 @@ async def test_enter_validates_the_newest_model_against_the_one_in_use(
         await until(pilot, lambda: bool(started))
         assert started[0]["base"] == "native-1"
         assert started[0]["new"] == "native-2"
+
+
+def count_launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The new models of the judgings that are started from here on."""
+    started: list[str] = []
+
+    def record(_ws: Workspace, spec: object) -> None:
+        started.append(json.loads(bytes(spec.params))["new"])  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("tui.tabs.validate.tab.launch_uninterrupted", record)
+    return started
+
+
+def open_window(ws: Workspace, groups: int, looks: int) -> None:
+    """A test set of `groups` clusters that has been looked at `looks` times."""
+    with MemoryStore(ws.memory_db) as store, store.connection as connection:
+        connection.execute(
+            "INSERT INTO test_windows (id, opened_at, looks, ids_hash) VALUES (1, 1.0, ?, 'time:x')", (looks,)
+        )
+        connection.executemany(
+            "INSERT INTO window_members (window_id, conversation_id, cluster) VALUES (1, ?, ?)",
+            [(f"c{n}", f"k{n}") for n in range(groups)],
+        )
+
+
+async def test_enter_shows_the_verdict_and_asks_before_it_judges_again(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_model(ws, "native-1", 1.0)
+    add_model(ws, "native-2", 2.0)
+    promote(ws, "native-1")
+    write_report(ws, make_report())
+    open_window(ws, groups=45, looks=2)
+    started = count_launches(monkeypatch)
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 40)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.report is not None)
+        await pilot.press("w", "enter")
+        await until(pilot, lambda: "Your question 1 of 1" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "Judge native-2 against native-1 again?" in text_of(app))
+        assert f"This is look 3 at these 45 groups; the level falls to p < {alpha_for(3):.2g}." in text_of(
+            app
+        )
+        await pilot.press("escape")
+        await pilot.pause()
+        assert started == []
+        await pilot.press("enter")
+        await until(pilot, lambda: "Judge native-2" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: started == ["native-2"])
+
+
+async def test_enter_shows_the_older_verdict_of_the_pair_where_the_newest_is_of_others(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_model(ws, "native-1", 1.0)
+    add_model(ws, "native-2", 2.0)
+    promote(ws, "native-1")
+    write_report(ws, make_report(), "1")
+    await asyncio.sleep(0.01)
+    report = make_report("promote")
+    other = msgspec.structs.replace(report.verdict, new=msgspec.structs.replace(report.verdict.new, name="x"))
+    write_report(ws, msgspec.structs.replace(report, verdict=other), "2")
+    started = count_launches(monkeypatch)
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(app)
+        await until(pilot, lambda: "new  x" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "new  native-2" in text_of(app))
+        assert started == []
+
+
+async def test_a_pair_without_a_verdict_is_not_judged_unasked_where_that_takes_another_look(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_model(ws, "native-1", 1.0)
+    add_model(ws, "native-2", 2.0)
+    promote(ws, "native-2")
+    write_report(ws, make_report())
+    open_window(ws, groups=30, looks=1)
+    started = count_launches(monkeypatch)
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 40)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.report is not None)
+        await pilot.press("enter")
+        await until(pilot, lambda: "Judge native-1 against native-2? This is look 2" in text_of(app))
+        assert started == []
 
 
 async def test_the_scroll_bar_of_the_measures_breaks_no_line(ws: Workspace) -> None:

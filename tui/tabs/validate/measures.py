@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from engine.core.i18n import N_, _, with_percent
+from engine.core.i18n import N_, _, n_, with_percent
 from engine.validation.report import Measure, ValidationReport, Verdict
+from engine.validation.sequential import alpha_for
+from tui.tabs.validate.reader import OpenWindow
 from tui.terminal.glyphs import Glyphs
 from tui.terminal.text import cells, fit, safe
 
@@ -153,6 +155,32 @@ def facts_lines(report: ValidationReport) -> Sequence[str]:
             )
         )
     return lines + list(verdict.reasons)
+
+
+def judge_question(base: str, new: str, window: OpenWindow | None, *, again: bool) -> str:
+    """Asks whether to judge `new` against `base`, and names the look that it takes at the test set.
+
+    `again`: the two have a verdict already.
+    """
+    question = (_("Judge {new} against {base} again?") if again else _("Judge {new} against {base}?")).format(
+        base=base, new=new
+    )
+    if window is None:
+        return question
+    look = window.looks + 1
+    level = f"{alpha_for(look):.2g}"
+    cost = n_(
+        "This is look {look} at this {n} group; p < {level} is needed.",
+        "This is look {look} at these {n} groups; p < {level} is needed.",
+        window.groups,
+    ).format(look=look, n=window.groups, level=level)
+    if look > 1:
+        cost = n_(
+            "This is look {look} at this {n} group; the level falls to p < {level}.",
+            "This is look {look} at these {n} groups; the level falls to p < {level}.",
+            window.groups,
+        ).format(look=look, n=window.groups, level=level)
+    return f"{question} {cost}"
 
 
 def empty_text(pair: tuple[str, str] | None, any_model: bool) -> Content:

@@ -28,7 +28,13 @@ from tui.screens.ask import Confirm
 from tui.tabs.base import Tab
 from tui.tabs.validate import reader
 from tui.tabs.validate.cases import CaseEntry, CaseView, case_blocks, list_cases
-from tui.tabs.validate.measures import empty_text, facts_lines, measure_table, verdict_line
+from tui.tabs.validate.measures import (
+    empty_text,
+    facts_lines,
+    judge_question,
+    measure_table,
+    verdict_line,
+)
 from tui.tabs.validate.reader import ModelState
 from tui.terminal.text import safe
 
@@ -71,6 +77,8 @@ class ValidateTab(Tab):
     def __init__(self, host: AppHost) -> None:
         super().__init__(host)
         self.report: ValidationReport | None = None
+        """The one on the screen."""
+        self._newest: ValidationReport | None = None
         self.cases: list[CaseEntry] = []
         self.place = 0
         self._diff = False
@@ -119,8 +127,8 @@ class ValidateTab(Tab):
         if message.state.problem:
             self.show_message(message.state.problem, "error")
         report = message.state.report
-        if report != self.report:
-            self.report = report
+        if report != self._newest:
+            self._newest = self.report = report
             self.cases = list_cases(report) if report is not None else []
             self.place = 0
         self._draw()
@@ -204,11 +212,15 @@ class ValidateTab(Tab):
 
     # Actions
 
+    @property
+    def _validating(self) -> bool:
+        return any(run.kind == RunKind.VALIDATE for run in self.host.board.live)
+
     def is_enabled(self, action: AppAction) -> bool:
-        validating = any(run.kind == RunKind.VALIDATE for run in self.host.board.live)
+        validating = self._validating
         verdict = self.report.verdict if self.report is not None else None
         rules = {
-            "run": self._models.pair is not None and not validating,
+            "run": self.report is not None or (self._models.pair is not None and not validating),
             "diff": bool(self.cases) and self.cases[self.place].answer is not None,
             "wins": any(case.gain > 0 for case in self.cases),
             "losses": any(case.gain < 0 for case in self.cases),
@@ -219,10 +231,33 @@ class ValidateTab(Tab):
         }
         return rules.get(action.verb, True)
 
-    async def action_run(self) -> None:
-        """Validates the newest model against the one in use, in a run of its own."""
-        if self._models.pair is not None:
-            self._launch(*self._models.pair)
+    def action_run(self) -> None:
+        """Shows the verdict of the two models; where it is on the screen, or there is none, judges them.
+
+        Asks first where that takes another look at the test set: looks cannot be taken back.
+        """
+        models = self._models
+        shown = self.report is not None and self.place == 0
+        known = models.judged or (self.report if models.pair is None else None)
+        if known is not None and not (shown and self.report == known):
+            self._show_report(known)
+        elif models.pair is not None and not self._validating:
+            base, new = models.pair
+            window = models.window
+            if self.report is None and (window is None or window.looks == 0):
+                self._launch(base, new)
+            else:
+                question = judge_question(base, new, window, again=models.judged is not None)
+                self._ask(question, lambda: self._launch(base, new))
+
+    def _show_report(self, report: ValidationReport) -> None:
+        """Shows a report from its first entry on."""
+        if report != self.report:
+            self.report, self.cases = report, list_cases(report)
+        self.place = 0
+        self._measures.scroll_home(animate=False)
+        self.case_view.scroll_home(animate=False)
+        self._draw()
 
     @work(group="validate:launch", exclusive=True, exit_on_error=False)
     async def _launch(self, base: str, new: str) -> None:
