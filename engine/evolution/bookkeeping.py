@@ -5,7 +5,6 @@ A killed run resumes with the cycle that it was in.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from engine.models.card import CARD_FILE, ModelCard, load_card
 from engine.models.registry import in_use
 from engine.runs.context import RunContext
 from engine.runs.kinds import EvolveParams
+from engine.runs.resume import has_checkpoint
 from engine.runs.rundir import find_run
 
 FILE = "evolution.json"
@@ -85,15 +85,6 @@ def save_state(folder: Path, state: EvolutionState) -> None:
     """Raises OSError."""
     data = msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n"
     files.write_bytes(folder / FILE, data, mode=0o600)
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Whether a run's folder contains what looks like a checkpoint."""
-    with contextlib.suppress(OSError):
-        return any(
-            entry.is_dir() and not entry.name.startswith(".") for entry in (folder / "checkpoints").iterdir()
-        )
-    return False
 
 
 class EvolutionRecord:

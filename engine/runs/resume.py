@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import msgspec
 
@@ -23,7 +24,9 @@ def can_resume(kind: RunKind, status: RunStatus) -> bool:
 
 
 def resume_spec(run: RunDir, language: str, *, max_memory_gb: float | None = None) -> RunSpec:
-    """Spec of a run that resumes `run` from its newest checkpoint; `max_memory_gb` replaces the budget.
+    """Spec of a run that resumes `run` from its newest checkpoint, or from its start if it has none.
+
+    `max_memory_gb` replaces the budget.
 
     Raises BadInput for an invalid specification.
     """
@@ -47,7 +50,7 @@ def run_with_checkpoints(ws: Workspace, name: str) -> RunDir:
     """
     named = run = find_run(ws, name)
     seen: set[str] = set()
-    while not _has_checkpoints(run) and run.run_id not in seen:
+    while not has_checkpoint(run.path) and run.run_id not in seen:
         seen.add(run.run_id)
         earlier = _resumed_run(run)
         try:
@@ -72,11 +75,13 @@ def freeze_settings(ws: Workspace, spec: RunSpec) -> RunSpec:
     return spec
 
 
-def _has_checkpoints(run: RunDir) -> bool:
-    try:
-        return any(not path.name.startswith(".") for path in run.checkpoints.iterdir())
-    except OSError:
-        return False
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the folder of a run contains what looks like a checkpoint."""
+    with contextlib.suppress(OSError):
+        return any(
+            path.is_dir() and not path.name.startswith(".") for path in (folder / "checkpoints").iterdir()
+        )
+    return False
 
 
 def _resumed_run(run: RunDir) -> str:

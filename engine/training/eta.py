@@ -70,7 +70,7 @@ def plan_steps(job: TrainingJob) -> EtaEstimator:
     begin = time.perf_counter()
     eta = measure_step_times(job)
     state, budget = job.state, job.recipe.time_budget_s
-    if budget is not None and state.batches_drawn == 0:
+    if budget is not None and job.resumed is None:
         room = budget - (time.perf_counter() - begin)
         state.max_steps = eta.steps_within(room, 0, state.max_steps)
     job.ctx.log(

@@ -142,7 +142,7 @@ class ResourceGovernor:
                 ).format(budget=round(limit), bound=budget_reason_text(self.budget.reason), used=round(used)),
                 hint=_more_memory_hint(used + 512, self.budget),
             )
-        if job.state.batches_drawn == 0 and not math.isinf(limit):
+        if job.resumed is None and not math.isinf(limit):
             trained = sum(parameter.numel() for parameter in job.optimizer.parameters)
             fit_micro_batch(job, self.memory, used, limit - self.buffer - STATE_BYTES * trained / 2**20)
 

@@ -30,7 +30,7 @@ def train(job: TrainingJob) -> LoopState:
     metrics = TrainingMetrics(job, eta)
     saver = CheckpointSaver(job, metrics)
     recovery = StepRecovery(job, metrics, saver)
-    if state.batches_drawn == 0:
+    if job.resumed is None:
         governor.evaluate(metrics, recipe.eval_bytes)
     # Restored last: the measurements above have drawn random numbers.
     if job.rng is not None:

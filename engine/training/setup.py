@@ -40,8 +40,9 @@ def find_resume_checkpoint(ctx: RunContext, recipe: Recipe, resume: Path | None)
     """The newest valid checkpoint of the phase: in `resume` (a run or its checkpoints), else of this run
     itself.
 
-    Damaged ones are logged and skipped. None when the run has not reached this phase: it starts from the
-    beginning. Raises BadInput when `resume` has no valid checkpoint of any phase.
+    Damaged ones are logged and skipped. None when the run has not reached this phase, or has no checkpoint
+    at all: the phase starts from the beginning. Raises BadInput when every checkpoint of `resume` is damaged,
+    or `resume` does not exist.
     """
     folder = ctx.run_dir.checkpoints if resume is None else resume
     if (folder / "checkpoints").is_dir():
@@ -49,14 +50,17 @@ def find_resume_checkpoint(ctx: RunContext, recipe: Recipe, resume: Path | None)
     search = checkpoint.find_newest(folder, recipe.phase)
     for problem in search.damaged:
         ctx.log(_("skipping a damaged checkpoint: {problem}").format(problem=problem), "warning")
-    others = (phase for phase in Phase if checkpoint.find_newest(folder, phase).checkpoint is not None)
-    if resume is not None and search.checkpoint is None and next(others, None) is None:
+    if resume is None or search.checkpoint is not None:
+        return search.checkpoint
+    if folder.is_dir() and not any(checkpoint.list_checkpoints(folder, phase) for phase in Phase):
+        ctx.log(_("the run has no checkpoint to resume from: training starts from the beginning"))
+    elif all(checkpoint.find_newest(folder, phase).checkpoint is None for phase in Phase):
         raise BadInput(
             _("there is no valid checkpoint to resume from"),
             path=folder,
             hint="h2q-tui runs list",
         )
-    return search.checkpoint
+    return None
 
 
 def memory_budget(ctx: RunContext, recipe: Recipe, free_memory: FreeMemory | None = None) -> Budget:

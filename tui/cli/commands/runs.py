@@ -179,7 +179,8 @@ def _resume_training(run: RunDir, max_memory_gb: float | None) -> int:
     """Start a detached run that resumes from the newest checkpoint of `run`."""
     from engine.core.errors import UsageProblem
     from engine.core.i18n import language
-    from engine.runs.resume import can_resume, resume_spec
+    from engine.runs.kinds import RunKind
+    from engine.runs.resume import can_resume, has_checkpoint, resume_spec, run_with_checkpoints
     from engine.runs.rundir import summarise
     from tui.cli.run_output import start_detached
 
@@ -190,7 +191,12 @@ def _resume_training(run: RunDir, max_memory_gb: float | None) -> int:
             ),
             hint=f"h2q-tui runs show {run.run_id}",
         )
-    return start_detached(session.workspace(), resume_spec(run, language(), max_memory_gb=max_memory_gb))
+    ws = session.workspace()
+    if run.spec.kind is RunKind.TRAIN and not has_checkpoint(run_with_checkpoints(ws, run.run_id).path):
+        output.echo(
+            _("run {run} has no checkpoint: it starts again from the beginning").format(run=run.run_id)
+        )
+    return start_detached(ws, resume_spec(run, language(), max_memory_gb=max_memory_gb))
 
 
 def _row(summary: RunSummary) -> str:
