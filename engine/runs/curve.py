@@ -8,6 +8,10 @@ from enum import StrEnum
 LIMIT = 400
 """Maximum number of points in `Series.x` and `Series.y`."""
 _MERGE_AT = LIMIT - 8
+MEANS = 256
+"""Maximum number of buckets of a `MeanSeries`."""
+SMOOTHING = 20
+"""Buckets of a `MeanSeries` for each one that its line looks ahead and back."""
 
 
 class Series:
@@ -98,11 +102,91 @@ def _extremes(
     return (low, high) if low[0] < high[0] else (high, low)
 
 
+@dataclass
+class _Bucket:
+    """The mean of `count` neighbouring points, and the newest of them."""
+
+    x: float
+    mean: float
+    count: int
+    last: float
+
+
+class MeanSeries:
+    """Points in the order of `x` as means of buckets, of which there are never more than `MEANS`.
+
+    Buckets hold the same number of points; it doubles when there are too many. Going back in `x` drops the
+    later buckets, as in `Series`.
+    """
+
+    __slots__ = ("_buckets", "_stride")
+
+    def __init__(self) -> None:
+        self._buckets: list[_Bucket] = []
+        self._stride = 1
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def append(self, x: float, y: float) -> None:
+        """Adds one finite point."""
+        while self._buckets and self._buckets[-1].x >= x:
+            self._buckets.pop()
+        newest = self._buckets[-1] if self._buckets else None
+        if newest is None or newest.count >= self._stride:
+            self._buckets.append(_Bucket(x, y, 1, y))
+            if len(self._buckets) > MEANS:
+                self._merge()
+            return
+        newest.count += 1
+        newest.mean += (y - newest.mean) / newest.count
+        newest.x, newest.last = x, y
+
+    def _merge(self) -> None:
+        """Joins neighbours in pairs; a single one at the end stays."""
+        self._stride *= 2
+        pairs = zip(self._buckets[::2], self._buckets[1::2], strict=False)
+        rest = self._buckets[-1:] if len(self._buckets) % 2 else []
+        joined = []
+        for first, second in pairs:
+            count = first.count + second.count
+            mean = first.mean + (second.mean - first.mean) * second.count / count
+            joined.append(_Bucket(second.x, mean, count, second.last))
+        self._buckets = joined + rest
+
+    def samples(self) -> list[tuple[float, float]]:
+        """One point of each bucket as it arrived, in ascending `x`."""
+        return [(bucket.x, bucket.last) for bucket in self._buckets]
+
+    def smoothed(self) -> list[tuple[float, float]]:
+        """The line through the points: each mean averaged with its neighbours, in ascending `x`.
+
+        A window of a tenth of the buckets, with weights that fall linearly from its middle; narrower at the
+        start, so that a fall is not blurred. Less noise than a running average, and no lag.
+        """
+        count = len(self._buckets)
+        reach = max(1, count // SMOOTHING)
+        line = []
+        for place, bucket in enumerate(self._buckets):
+            back = min(reach, place)
+            total = weights = 0.0
+            for other in range(place - back, min(count, place + back + 1)):
+                weight = self._buckets[other].count * (1 - abs(other - place) / (back + 1))
+                total += weight * self._buckets[other].mean
+                weights += weight
+            line.append((bucket.x, total / weights))
+        return line
+
+
 class AnnotationKind(StrEnum):
     """What an annotation is about."""
 
     RECOVERY = "recovery"
-    """A bad step was discarded or skipped, or training rolled back."""
+    """A bad step was discarded or skipped."""
+    ROLLBACK = "rollback"
+    """Training went back to a checkpoint."""
+    RESUME = "resume"
+    """Training resumed from a checkpoint of an earlier process."""
     GOVERNOR = "governor"
     """The memory governor acted."""
     COMMAND = "command"

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from engine.core.i18n import _
 from engine.runs import events as e
-from engine.runs.curve import Annotation, AnnotationKind, Series
+from engine.runs.curve import Annotation, AnnotationKind, MeanSeries, Series
 from engine.runs.event_text import cycle_text, describe, governor_text, recovery_text, status_name
 from engine.runs.events import JournalRecord, RunStatus
 from engine.runs.spec import RunSpec
@@ -128,12 +129,17 @@ class RunView:
         """Gaps in the sequence numbers: lost to a full disk, or unreadable."""
         self._next_seq = 0
         self._series: dict[tuple[str, str], Series] = {}
+        self._means: dict[str, MeanSeries] = {}
         self._step_series: tuple[Series, Series, Series] | None = None
 
     def series(self, phase: str, name: str) -> Series:
         """A curve: "loss", "lr", "tokens_per_s" or "eval:<name>" over the steps of `phase`; "memory" (MB) over
         seconds since the start of the run, for any phase. Empty without data."""
         return self._series.get(("" if name == "memory" else phase, name)) or Series()
+
+    def loss_means(self, phase: str) -> MeanSeries:
+        """The training loss of `phase` in means of neighbouring steps: the smoothed line. Empty without data."""
+        return self._means.get(phase) or MeanSeries()
 
     def eval_names(self, phase: str) -> list[str]:
         """Names of the evaluations of `phase`, in order of arrival."""
@@ -197,6 +203,8 @@ class RunView:
 
     def _on_step(self, event: e.Step) -> None:
         if event.phase != self.phase or self._step_series is None:
+            if event.phase not in self.phases and event.step > 1:
+                self._on_resumed(event)
             self._enter_phase(event.phase)
         assert self._step_series is not None
         self.step = step = event.step
@@ -216,8 +224,18 @@ class RunView:
             if self.best_loss is None or loss < self.best_loss:
                 self.best_loss = loss
             losses.append(step, loss)
+            self._means.setdefault(event.phase, MeanSeries()).append(step, loss)
         rates.append(step, event.lr)
         speeds.append(step, event.tokens_per_s)
+
+    def _on_resumed(self, event: e.Step) -> None:
+        """The first step of a phase is recorded always: one above 1 follows a checkpoint."""
+        text = _("resumed from step {step}").format(step=event.step - 1)
+        place = self.step_offset + event.step - 1
+        _append(
+            self.annotations,
+            Annotation(event.phase, place, text, AnnotationKind.RESUME, self.updated_at or 0.0),
+        )
 
     def _enter_phase(self, phase: str) -> None:
         if phase not in self.phases:
@@ -300,9 +318,8 @@ class RunView:
 
     def _on_recovery(self, event: e.RecoveryAction, t: float) -> None:
         place = self.step_offset + event.step
-        _append(
-            self.annotations, Annotation(event.phase, place, recovery_text(event), AnnotationKind.RECOVERY, t)
-        )
+        kind = AnnotationKind.ROLLBACK if event.action == "returned" else AnnotationKind.RECOVERY
+        _append(self.annotations, Annotation(event.phase, place, recovery_text(event), kind, t))
 
     def _on_governor(self, event: e.GovernorAction, t: float) -> None:
         place = self.step_offset + event.step

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.segment import Segment
 from rich.style import Style
+from textual.app import App, ComposeResult
 from textual.strip import Strip
 
 from tui.terminal.text import cells
+from tui.widgets.axes import (
+    LABEL,
+    MAX_POINTS,
+    fitted_end,
+    fixed_range,
+    label,
+    log_range,
+    nice_step,
+    robust_range,
+    thin,
+)
 from tui.widgets.cell_lines import changed_spans
-from tui.widgets.plot import LABEL, MAX_POINTS, fixed_range, label, log_range, nice_step, thin
+from tui.widgets.plot import ABOVE, Curve, CurveKind, Plot
 
 values = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -88,3 +101,95 @@ def test_painting_the_changed_spans_gives_the_new_line(
 def test_the_same_line_paints_nothing() -> None:
     line = strip([("汉字 abc", Style())])
     assert changed_spans(line, line) == []
+
+
+@given(
+    st.lists(st.floats(1.0, 2.0), min_size=100, max_size=400),
+    st.lists(st.floats(1e2, 1e6), min_size=1, max_size=4),
+)
+def test_a_few_far_values_do_not_flatten_the_rest(ordinary: list[float], far: list[float]) -> None:
+    low, high = robust_range([*ordinary, *far])
+    assert min(ordinary) == low
+    assert high <= 2.0
+
+
+@given(st.lists(values, min_size=1, max_size=300))
+def test_a_robust_range_leaves_out_a_tenth_at_most(ys: list[float]) -> None:
+    low, high = robust_range(ys)
+    assert min(ys) <= low <= high <= max(ys)
+    assert sum(y > high or y < low for y in ys) <= 0.11 * len(ys) + 2
+
+
+@given(st.floats(1, 1e6), st.floats(1, 1e6))
+def test_an_axis_holds_its_data_and_is_at_least_half_full(last: float, end: float) -> None:
+    fitted = fitted_end(last, end)
+    assert fitted >= last
+    assert fitted <= max(10.0 * 2, 2.05 * last, 0) or fitted == max(last, end)
+
+
+async def drawn(*curves: Curve, robust: bool = True, ascii_only: bool = False) -> Plot:
+    class Drawing(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Plot(ascii_only=ascii_only)
+
+    app = Drawing()
+    async with app.run_test(size=(60, 14)) as pilot:
+        plot = app.query_one(Plot)
+        plot.set_curves(curves, robust=robust)
+        await pilot.pause()
+        return plot
+
+
+def rows_with(plot: Plot, style: str) -> set[int]:
+    """Rows in which something is drawn in `style`."""
+    return {y for y, line in enumerate(plot.lines) for span in line.spans if span.style == style}
+
+
+async def test_the_line_fills_the_panel_in_spite_of_one_bad_step() -> None:
+    xs = list(range(200))
+    ys = [2.0 - x / 200 for x in xs]
+    bad = [9.0 if x == 100 else y for x, y in zip(xs, ys, strict=True)]
+    plot = await drawn(Curve(xs, bad, CurveKind.POINTS, "red"), Curve(xs, ys, style="green"))
+    assert len(rows_with(plot, "green")) >= 8
+    assert ABOVE in plot.lines[0].plain, "the value outside is marked"
+    flat = await drawn(Curve(xs, bad, CurveKind.POINTS, "red"), Curve(xs, ys, style="green"), robust=False)
+    assert len(rows_with(flat, "green")) <= 4
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+async def test_points_line_and_signs_differ_by_their_shape(ascii_only: bool) -> None:
+    xs = [float(x) for x in range(60)]
+    low, middle, high = ([base + 0.001 * x for x in xs] for base in (1.0, 2.0, 3.0))
+    plot = await drawn(
+        Curve(xs, low, CurveKind.POINTS, "red"),
+        Curve(xs, middle, style="green", name="a"),
+        Curve(xs[::9], high[::9], CurveKind.SIGNS, "blue", sign="o"),
+        ascii_only=ascii_only,
+    )
+    shown = {
+        style: {
+            line.plain[place]
+            for line in plot.lines
+            for span in line.spans
+            if span.style == style
+            for place in range(span.start, span.end)
+        }
+        for style in ("red", "green", "blue")
+    }
+    assert shown["blue"] == {"o"}
+    assert "a" in shown["green"]
+    assert shown["red"] and not shown["red"] & shown["green"] - set("⠉⠒⠤⣀")
+    if ascii_only:
+        assert all(line.plain.isascii() for line in plot.lines)
+        assert not shown["red"] & shown["green"]
+
+
+async def test_the_last_held_out_value_is_always_on_the_axis() -> None:
+    xs = [float(x) for x in range(100)]
+    ys = [1.0 + 0.001 * x for x in xs]
+    plot = await drawn(
+        Curve(xs, ys, CurveKind.POINTS, "red"), Curve([50.0, 99.0], [9.0, 3.0], CurveKind.SIGNS, "blue")
+    )
+    assert any(
+        span.style == "blue" and line.plain[span.start] == "o" for line in plot.lines for span in line.spans
+    )

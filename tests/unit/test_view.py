@@ -144,6 +144,7 @@ def test_memory_is_a_curve_over_seconds_with_its_peak() -> None:
 def test_set_commands_and_pauses_annotate_the_curve() -> None:
     view = view_of(
         STARTED,
+        step(1, 1.0),
         step(4, 1.0),
         CommandHandled(name="set", value="lr=0.01", accepted=True),
         CommandHandled(name="set", value="lr=x", accepted=False),

@@ -13,6 +13,8 @@ from engine.runs.view import LogLine
 
 SIGNS: dict[AnnotationKind, str] = {
     AnnotationKind.RECOVERY: "▼",
+    AnnotationKind.ROLLBACK: "◄",
+    AnnotationKind.RESUME: "►",
     AnnotationKind.GOVERNOR: "■",
     AnnotationKind.COMMAND: "◆",
     AnnotationKind.CHECKPOINT: "◇",
@@ -20,6 +22,8 @@ SIGNS: dict[AnnotationKind, str] = {
 }
 ASCII: dict[AnnotationKind, str] = {
     AnnotationKind.RECOVERY: "v",
+    AnnotationKind.ROLLBACK: "<",
+    AnnotationKind.RESUME: ">",
     AnnotationKind.GOVERNOR: "#",
     AnnotationKind.COMMAND: "@",
     AnnotationKind.CHECKPOINT: "c",
@@ -27,11 +31,15 @@ ASCII: dict[AnnotationKind, str] = {
 }
 NAMES: dict[AnnotationKind, str] = {
     AnnotationKind.RECOVERY: N_("recovery"),
+    AnnotationKind.ROLLBACK: N_("rollback"),
+    AnnotationKind.RESUME: N_("resumed"),
     AnnotationKind.GOVERNOR: N_("memory"),
     AnnotationKind.COMMAND: N_("by hand"),
     AnnotationKind.CHECKPOINT: N_("checkpoint"),
     AnnotationKind.CYCLE: N_("cycle"),
 }
+WARNINGS = (AnnotationKind.RECOVERY, AnnotationKind.ROLLBACK, AnnotationKind.GOVERNOR)
+"""Kinds that tell of a fault, or of too little memory."""
 MAX_PER_KIND = 20
 """Annotations of one kind on a curve at most: the newest."""
 
@@ -50,8 +58,10 @@ def on_curve(annotations: Sequence[Annotation]) -> list[Annotation]:
         AnnotationKind.CHECKPOINT,
         AnnotationKind.CYCLE,
         AnnotationKind.COMMAND,
+        AnnotationKind.RESUME,
         AnnotationKind.GOVERNOR,
         AnnotationKind.RECOVERY,
+        AnnotationKind.ROLLBACK,
     ]
     return sorted(kept, key=lambda mark: order.index(mark.kind))
 
@@ -75,7 +85,7 @@ def legend(annotations: Sequence[Annotation], *, ascii_only: bool = False) -> st
 
 def annotation_lines(annotations: Sequence[Annotation], *, ascii_only: bool = False) -> list[LogLine]:
     """The annotations as lines of a log, in order of time."""
-    level = {AnnotationKind.RECOVERY: "warning", AnnotationKind.GOVERNOR: "warning"}
+    level = dict.fromkeys(WARNINGS, "warning")
     lines = []
     for mark in sorted(annotations, key=lambda mark: mark.t):
         place = _("step {step}").format(step=mark.step)

@@ -1,126 +1,82 @@
 """Curves in a panel: plotext draws them into text, and only the cells that changed are painted.
 
 The axes keep their range until a point leaves it, and ranges grow in fixed steps; otherwise a slowly moving curve would
-shift, and so repaint, every cell. No CJK and no colour inside the canvas (plotext 5 miscounts both): titles belong to the
-border.
+shift, and so repaint, every cell. No CJK inside the canvas (plotext 5 miscounts it): words belong to the border or to a
+line beside it. Each curve is drawn in a colour of plotext that only stands for its number; the theme's style replaces it.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
 from textual import events
 from textual.content import Content, Span
 
 from engine.runs.curve import Annotation, AnnotationKind
 from tui.terminal.text import plain
-from tui.widgets.annotations import ASCII, SIGNS, on_curve
+from tui.widgets.annotations import ASCII, SIGNS, WARNINGS, on_curve
+from tui.widgets.axes import (
+    LABEL,
+    AxisRange,
+    fixed_range,
+    label,
+    log_range,
+    nice_step,
+    robust_range,
+    thin,
+)
 from tui.widgets.cell_lines import CellLines
 
 DRAWABLE = 1e30
 """Greater values of a journal, and what is no number, are not drawn."""
-MAX_POINTS = 200
-LABEL = 6
-"""Cells of an axis label, so that the canvas never shifts sideways."""
-_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+ABOVE, BELOW = "▴", "▾"
+ABOVE_ASCII, BELOW_ASCII = "^", "_"
+"""Drawn at the upper or lower edge where values lie outside the axis."""
+MAX_OUTSIDE = 12
+NAMED_EVERY = 18
+"""Cells between two letters of a named curve."""
 _ASCII = str.maketrans({"│": "|", "┤": "+", "└": "+", "┬": "+", "─": "-", "┼": "+", "•": "o"})
 _BORDER = "┊"
 """Drawn below the glyph of a cycle where the canvas is empty; training left of it belongs to earlier cycles."""
+_COLOUR = re.compile(r"\x1b\[(?:38;5;(\d+)|[0-9;]*)m")
 
 
-_WARNING = frozenset((SIGNS[AnnotationKind.RECOVERY], SIGNS[AnnotationKind.GOVERNOR]))
-_ACCENT = frozenset(
-    (SIGNS[AnnotationKind.COMMAND], SIGNS[AnnotationKind.CYCLE], SIGNS[AnnotationKind.CHECKPOINT])
-)
+class CurveKind(StrEnum):
+    """How a curve is drawn: each is recognisable by its shape."""
+
+    LINE = "line"
+    """A braille line."""
+    POINTS = "points"
+    """Braille points below the lines; they alone never widen the axis by an outlier."""
+    SIGNS = "signs"
+    """One `sign` for each value, above the lines."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Points with rising x. `line` curves are braille lines; others are single dots over them."""
+    """Points with rising x."""
 
     x: Sequence[float]
     y: Sequence[float]
-    line: bool = True
+    kind: CurveKind = CurveKind.LINE
+    style: str = "$text-accent"
+    sign: str = "o"
+    """The character of a SIGNS curve."""
+    name: str = ""
+    """A letter that stands on a LINE curve every few cells, to tell it from others without colours."""
 
 
-@dataclass
-class AxisRange:
-    """Range and ticks of an axis."""
+@dataclass(frozen=True)
+class _Canvas:
+    """A drawn plot: its lines, and the number of the curve that owns each coloured cell."""
 
-    low: float
-    high: float
-    ticks: list[float] = field(default_factory=list)
-
-
-def nice_step(span: float, ticks: int) -> float:
-    """A round number (1, 2, 2.5, 5 times a power of ten) of which about `ticks` fit into `span`."""
-    if span <= 0 or not math.isfinite(span):
-        return 1.0
-    raw = span / max(1, ticks)
-    power = 10.0 ** math.floor(math.log10(raw))
-    return next(step * power for step in _STEPS if step * power >= raw * 0.999)
-
-
-def fixed_range(low: float, high: float, before: AxisRange | None, ticks: int = 3) -> AxisRange:
-    """The range for data from `low` to `high`: `before` while the data lies in it and fills a third of it,
-    else one that ends on whole steps."""
-    if (
-        before is not None
-        and before.low <= low
-        and high <= before.high
-        and (high - low) * 3 >= (before.high - before.low)
-    ):
-        return before
-    if high - low < 1e-12:
-        pad = abs(high) * 0.05 or 0.5
-        low, high = low - pad, high + pad
-    step = nice_step(high - low, ticks)
-    bottom, top = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
-    count = round((top - bottom) / step)
-    return AxisRange(bottom, top, [bottom + n * step for n in range(count + 1)])
-
-
-def log_range(low: float, high: float) -> AxisRange:
-    """Whole halves of a power of two around positive data, for a logarithmic axis (in log2 units)."""
-    bottom, top = math.floor(math.log2(low) * 2) / 2, math.ceil(math.log2(high) * 2) / 2
-    if top <= bottom:
-        top = bottom + 0.5
-    count = round((top - bottom) * 2)
-    stride = max(1, math.ceil(count / 4))
-    return AxisRange(bottom, top, [bottom + n / 2 for n in range(0, count + 1, stride)])
-
-
-def label(value: float) -> str:
-    """A number in at most six cells: `2.40`, `0.0143`, `3e-05`, `12k`."""
-    size = abs(value)
-    if size == 0:
-        return "0"
-    if size >= 1e8:
-        return f"{value:.0e}".replace("e+", "e")
-    if size >= 100_000:
-        return f"{value / 1000:.0f}k"
-    if size >= 1000:
-        return f"{value / 1000:.4g}k" if value % 100 == 0 else f"{value:.0f}"
-    if size >= 1:
-        return f"{value:.4g}"
-    if size >= 0.001:
-        return f"{value:.4f}".rstrip("0")
-    return f"{value:.0e}"
-
-
-def thin(points: Sequence[tuple[float, float]], limit: int = MAX_POINTS) -> list[tuple[float, float]]:
-    """At most `limit` points: the lowest and the highest of each bucket, the first and the last one."""
-    if len(points) <= limit:
-        return list(points)
-    size = math.ceil(len(points) / ((limit - 2) // 2))
-    kept = {points[0], points[-1]}
-    for start in range(0, len(points), size):
-        bucket = points[start : start + size]
-        kept.add(min(bucket, key=lambda point: point[1]))
-        kept.add(max(bucket, key=lambda point: point[1]))
-    return sorted(kept)
+    lines: list[str]
+    owners: list[dict[int, int]]
 
 
 class Plot(CellLines, can_focus=True):
@@ -144,7 +100,7 @@ class Plot(CellLines, can_focus=True):
         self._curves: tuple[Curve, ...] = ()
         self._marks: tuple[Annotation, ...] = ()
         self._x_end = 0.0
-        self._log = False
+        self._log = self._robust = False
         self._y: AxisRange | None = None
 
     def set_curves(
@@ -153,10 +109,13 @@ class Plot(CellLines, can_focus=True):
         *,
         x_end: float = 0.0,
         log: bool = False,
+        robust: bool = False,
         marks: Sequence[Annotation] = (),
     ) -> None:
-        """`x_end` is the end of the axis even where the data is shorter (the last step of a run); `log` makes the y axis
-        logarithmic; the glyphs of `marks` are above the curve, those of checkpoints below it."""
+        """`x_end` is the end of the axis even where the data is shorter; `log` makes the y axis logarithmic; `robust`
+        leaves few far values out of a linear one; the glyphs of `marks` are above the curve, those of checkpoints
+        below it."""
+        self._robust = robust
         if log != self._log:
             self._y = None
         self._curves, self._x_end, self._log = tuple(curves), min(x_end, DRAWABLE), log
@@ -178,7 +137,14 @@ class Plot(CellLines, can_focus=True):
         if not self.is_mounted or width < 12 or height < 2:
             return
         curves = [
-            Curve([x for x, _y in points], [y for _x, y in points], curve.line)
+            Curve(
+                [x for x, _y in points],
+                [y for _x, y in points],
+                curve.kind,
+                curve.style,
+                curve.sign,
+                curve.name,
+            )
             for curve in self._curves
             if (points := self._points(curve))
         ]
@@ -186,7 +152,14 @@ class Plot(CellLines, can_focus=True):
             words = Content.styled(plain(self.empty), "$foreground-muted")
             self.set_lines(words.wrap(width) if self.empty else [])
             return
-        self.set_lines([self._styled(line) for line in self._canvas(curves, width, height)])
+        drawn = self._canvas(curves, width, height)
+        styles = [curve.style for curve in curves]
+        self.set_lines(
+            [
+                self._styled(line, owners, styles)
+                for line, owners in zip(drawn.lines, drawn.owners, strict=True)
+            ]
+        )
 
     def _points(self, curve: Curve) -> list[tuple[float, float]]:
         pairs = [
@@ -196,34 +169,35 @@ class Plot(CellLines, can_focus=True):
         ]
         return thin(pairs)
 
-    def _canvas(self, curves: list[Curve], width: int, height: int) -> list[str]:
-        from plotext._figure import _figure_class
-
-        low = min(min(curve.y) for curve in curves)
-        high = max(max(curve.y) for curve in curves)
-        ticks = max(2, (height - 2 * self._x_axis) // 3)
+    def _y_range(self, curves: list[Curve], height: int) -> list[str]:
+        """Sets the y axis; returns its labels."""
+        low, high = shown_range(
+            [(curve.kind, curve.y) for curve in curves], robust=self._robust and not self._log
+        )
         if self._log:
             if self._y is None or low < self._y.low or high > self._y.high:
                 self._y = log_range(2**low, 2**high)
-            labels = [label(round(2**tick, 2)) for tick in self._y.ticks]
-        else:
-            self._y = fixed_range(low, high, self._y, ticks)
-            labels = [label(tick) for tick in self._y.ticks]
+            return [label(round(2**tick, 2)) for tick in self._y.ticks]
+        rows = height - 2 * self._x_axis
+        self._y = fixed_range(low, high, self._y, max(2, min(4, rows), rows // 3))
+        return [label(tick) for tick in self._y.ticks]
+
+    def _canvas(self, curves: list[Curve], width: int, height: int) -> _Canvas:
+        from plotext._figure import _figure_class
+
+        labels = self._y_range(curves, height)
+        assert self._y is not None
         first = min(curve.x[0] for curve in curves)
         last = max(self._x_end, *(curve.x[-1] for curve in curves))
         step = nice_step(max(1.0, last - min(0.0, first)), max(2, width // 14))
-        end = last if self._x_end >= last else math.ceil(last / step) * step
+        end = max(1.0, last if self._x_end >= last else math.ceil(last / step) * step)
         x_ticks = [step * n for n in range(int(end / step) + 1)]
 
         figure = _figure_class()
         figure.theme("clear")
         figure.plotsize(width, height)
-        for curve in curves:
-            if curve.line:
-                figure.plot(curve.x, curve.y, marker="." if self.ascii_only else "braille")
-            else:
-                figure.scatter(curve.x, curve.y, marker="o")
-        figure.xlim(0, max(end, 1.0))
+        self._draw_curves(figure, curves, end / max(1, width - LABEL - 1))
+        figure.xlim(0, end)
         figure.ylim(self._y.low, self._y.high)
         figure.yticks(self._y.ticks, [text.rjust(LABEL) for text in labels])
         figure.yaxes(True, False)
@@ -239,23 +213,53 @@ class Plot(CellLines, can_focus=True):
                 low = mark.kind is AnnotationKind.CHECKPOINT
                 place = self._y.low if low else self._y.high
                 figure.text(glyphs[mark.kind], mark.step, place, alignment="center")
-        lines = _bare(figure.build()).split("\n")[:height]
-        if self.ascii_only:
-            return [line.translate(_ASCII) for line in lines]
-        return _with_borders(lines, SIGNS[AnnotationKind.CYCLE]) if lines else lines
+        lines, owners = [], []
+        for raw in figure.build().split("\n")[:height]:
+            line, owner = _uncoloured(raw)
+            lines.append(line.translate(_ASCII) if self.ascii_only else line)
+            owners.append(owner)
+        if not self.ascii_only and lines:
+            lines = _with_borders(lines, SIGNS[AnnotationKind.CYCLE])
+        return _Canvas(lines, owners)
 
-    def _styled(self, line: str) -> Content:
-        """The frame is dim, dots of a second curve are bold, the curve has the accent colour."""
+    def _draw_curves(self, figure: Any, curves: list[Curve], cell: float) -> None:
+        """Draws points, lines, then signs. The colour of a curve is its number plus 1; a cell is `cell` wide."""
+        assert self._y is not None
+        order = (CurveKind.POINTS, CurveKind.LINE, CurveKind.SIGNS)
+        for colour, curve in sorted(enumerate(curves, 1), key=lambda item: order.index(item[1].kind)):
+            if curve.kind is CurveKind.LINE:
+                marker = "." if self.ascii_only else "braille"
+                figure.plot(curve.x, curve.y, marker=marker, color=colour)
+            else:
+                marker = curve.sign
+                if curve.kind is CurveKind.POINTS:
+                    marker = ":" if self.ascii_only else "braille"
+                figure.scatter(curve.x, curve.y, marker=marker, color=colour)
+        for colour, curve in enumerate(curves, 1):
+            if curve.name:
+                named = _every(list(zip(curve.x, curve.y, strict=True)), NAMED_EVERY * cell)
+                figure.scatter(
+                    [x for x, _y in named], [y for _x, y in named], marker=curve.name, color=colour
+                )
+        above, below = (ABOVE_ASCII, BELOW_ASCII) if self.ascii_only else (ABOVE, BELOW)
+        low, high = self._y.low, self._y.high
+        for colour, curve in enumerate(curves, 1):
+            pairs = list(zip(curve.x, curve.y, strict=True))
+            for sign, edge, outside in (
+                (above, high, [x for x, y in pairs if y > high]),
+                (below, low, [x for x, y in pairs if y < low]),
+            ):
+                if outside := outside[:MAX_OUTSIDE]:
+                    figure.scatter(outside, [edge] * len(outside), marker=sign, color=colour)
+
+    def _styled(self, line: str, owners: dict[int, int], styles: list[str]) -> Content:
+        """Curves have their own style, marks that of their kind, the frame is dim."""
         spans: list[Span] = []
         for place, character in enumerate(line):
-            if "\u2801" <= character <= "\u28ff" or (self.ascii_only and character == "." and place > LABEL):
-                style = "$text-accent"
-            elif character == "o":
-                style = "bold $text-warning"
-            elif character in _WARNING:
-                style = "$text-warning"
-            elif character in _ACCENT:
-                style = "$text-accent"
+            if place in owners:
+                style = styles[owners[place]]
+            elif character in _MARK_STYLE and place > LABEL:
+                style = _MARK_STYLE[character]
             else:
                 style = "$foreground-muted"
             if spans and spans[-1].style == style and spans[-1].end == place:
@@ -263,6 +267,38 @@ class Plot(CellLines, can_focus=True):
             else:
                 spans.append(Span(place, place + 1, style))
         return Content(line, spans)
+
+
+_MARK_STYLE = {sign: "$text-warning" if kind in WARNINGS else "$text-accent" for kind, sign in SIGNS.items()}
+
+
+def shown_range(
+    curves: Sequence[tuple[CurveKind, Sequence[float]]], *, robust: bool = True
+) -> tuple[float, float]:
+    """Lowest and highest y of an axis for curves, each a kind and its values.
+
+    A robust one leaves out far values of points and lines (`robust_range`). Of SIGNS curves the last value is in it
+    always, others where they are not far.
+    """
+    values = [y for kind, ys in curves if kind is not CurveKind.SIGNS for y in ys]
+    signs = [ys for kind, ys in curves if kind is CurveKind.SIGNS]
+    everything = [*values, *(y for ys in signs for y in ys)]
+    if not robust or not values:
+        return min(everything), max(everything)
+    low, high = robust_range(values)
+    low, high = min([low, *(ys[-1] for ys in signs)]), max([high, *(ys[-1] for ys in signs)])
+    reach = 0.5 * (high - low)
+    near = [y for ys in signs for y in ys if low - reach <= y <= high + reach]
+    return min([low, *near]), max([high, *near])
+
+
+def _every(points: list[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
+    """The last point, and points before it that are `gap` apart."""
+    kept: list[tuple[float, float]] = []
+    for point in reversed(points):
+        if not kept or kept[-1][0] - point[0] >= gap:
+            kept.append(point)
+    return kept
 
 
 def _with_borders(lines: list[str], sign: str) -> list[str]:
@@ -281,13 +317,19 @@ def _with_borders(lines: list[str], sign: str) -> list[str]:
     return drawn
 
 
-def _bare(text: str) -> str:
-    """`text` without the colour sequences that plotext writes even in its clear theme."""
+def _uncoloured(text: str) -> tuple[str, dict[int, int]]:
+    """`text` without colour sequences, and the curve of each cell that plotext coloured."""
     out: list[str] = []
-    rest = text
-    while True:
-        head, escape, tail = rest.partition("\x1b[")
-        out.append(head)
-        if not escape:
-            return "".join(out)
-        rest = tail.partition("m")[2]
+    owners: dict[int, int] = {}
+    colour: int | None = None
+    at = length = 0
+    for found in _COLOUR.finditer(text):
+        piece = text[at : found.start()]
+        out.append(piece)
+        if colour is not None:
+            owners.update((place, colour - 1) for place in range(length, length + len(piece)))
+        length += len(piece)
+        at = found.end()
+        colour = int(found[1]) if found[1] else None
+    out.append(text[at:])
+    return "".join(out), owners

@@ -8,16 +8,15 @@ from textual.containers import Vertical
 from engine.core.i18n import _
 from engine.runs.view import RunView
 from tui.tabs.train import run_text
+from tui.tabs.train.loss_chart import legend_line, loss_curves
 from tui.tabs.train.side_panel import SidePanel
 from tui.terminal.glyphs import Glyphs
 from tui.terminal.text import safe
 from tui.widgets.annotations import legend
+from tui.widgets.axes import fitted_end
 from tui.widgets.cell_lines import CellLines
 from tui.widgets.log import LogPane
-from tui.widgets.plot import Curve, Plot, thin
-
-MAX_EVALUATIONS = 12
-"""Dots of held-out loss at most, so that they do not hide the curve."""
+from tui.widgets.plot import Plot
 
 
 class RunPanel(Vertical):
@@ -29,6 +28,7 @@ class RunPanel(Vertical):
         self.log_scale = False
         self.curves = Vertical(id="curves")
         self._loss_panel = Vertical(id="loss-panel", classes="panel")
+        self._curve_legend = CellLines(id="loss-legend")
         self._loss_plot = Plot(id="loss", ascii_only=glyphs.ascii)
         self.side_panel = SidePanel(glyphs)
         self._figures = CellLines(id="figures")
@@ -40,6 +40,7 @@ class RunPanel(Vertical):
     def compose(self) -> ComposeResult:
         with self.curves:
             with self._loss_panel:
+                yield self._curve_legend
                 yield self._loss_plot
             yield self.side_panel
         yield self._figures
@@ -53,6 +54,7 @@ class RunPanel(Vertical):
         """No run, or one whose journal is not read yet: `text` stands where the curves would be."""
         self._set_titles(_("Loss"), "")
         self._loss_plot.clear(text)
+        self._curve_legend.display = False
         self.side_panel.clear()
         self._figures.set_lines([])
         self.log_pane.replace((), "")
@@ -79,19 +81,23 @@ class RunPanel(Vertical):
             self._loss_panel.border_subtitle = safe(legend_text)
 
     def _draw_loss(self, view: RunView, *, new: bool) -> None:
-        loss = view.series(view.phase, "loss")
-        if not len(loss):
+        curves = loss_curves(view)
+        self._curve_legend.display = bool(curves)
+        if not curves:
             self._loss_plot.clear(run_text.no_curve(view))
             return
         if new:
             self._loss_plot.clear()
-        curves = [Curve(loss.x, loss.y)]
-        for name in view.eval_names(view.phase):
-            series = view.series(view.phase, f"eval:{name}")
-            points = thin(series.points(), MAX_EVALUATIONS)
-            curves.append(Curve([x for x, _y in points], [y for _x, y in points], line=False))
+        width = self._loss_panel.content_size.width
+        self._curve_legend.set_lines(
+            [legend_line(view, width, ascii_only=self.glyphs.ascii, log_scale=self.log_scale)]
+        )
         self._loss_plot.set_curves(
-            curves, x_end=float(view.curve_end), log=self.log_scale, marks=view.annotations_of(view.phase)
+            curves,
+            x_end=fitted_end(curves[0].x[-1], float(view.curve_end)),
+            log=self.log_scale,
+            robust=True,
+            marks=view.annotations_of(view.phase),
         )
 
     def _draw_log(self, view: RunView, *, new: bool) -> None:

@@ -14,6 +14,7 @@ from tui.tabs.train.lineage import lineage
 from tui.terminal.glyphs import Glyphs
 from tui.terminal.text import safe
 from tui.widgets.annotations import annotation_lines, no_annotations
+from tui.widgets.axes import fitted_end
 from tui.widgets.cell_lines import CellLines
 from tui.widgets.log import LogPane
 from tui.widgets.plot import Curve, Plot
@@ -116,7 +117,9 @@ class SidePanel(Vertical):
             return
         if new:
             self._rate_plot.clear()
-        self._rate_plot.set_curves([Curve(rate.x, rate.y)], x_end=float(run.curve_end))
+        self._rate_plot.set_curves(
+            [Curve(rate.x, rate.y)], x_end=fitted_end(rate.x[-1], float(run.curve_end))
+        )
 
     def _draw_events(self, run: RunView, *, new: bool) -> None:
         lines = annotation_lines(

@@ -1,0 +1,112 @@
+"""The loss of a run as curves and a legend: pure functions from its view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from textual.content import Content
+
+from engine.core.i18n import N_, _
+from engine.runs.event_text import format_figure
+from engine.runs.view import RunView
+from tui.terminal.text import one_line
+from tui.widgets.axes import thin
+from tui.widgets.plot import ABOVE, ABOVE_ASCII, Curve, CurveKind, shown_range
+
+MAX_EVALUATIONS = 12
+"""Signs of a held-out loss at most, so that they do not hide the curve."""
+LINE_STYLE = "bold $text-accent"
+POINTS_STYLE = "$foreground-muted"
+HELD_OUT = (("o", "bold $text-warning"), ("x", "bold $text-success"), ("+", "bold $text-primary"))
+"""Sign and style of each held-out loss, in order of arrival."""
+EVALUATIONS = {"general": N_("general text"), "held out": N_("held out")}
+"""Names of held-out losses; others are shown unchanged."""
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """A curve in the legend: its sign, its name and its last value."""
+
+    sign: str
+    name: str
+    style: str
+    value: float | None
+
+
+def loss_curves(view: RunView) -> list[Curve]:
+    """The training loss as points and a smoothed line, then the held-out losses; empty before the first step."""
+    means = view.loss_means(view.phase)
+    if not len(means):
+        return []
+    points, line = means.samples(), means.smoothed()
+    curves = [
+        Curve(*_columns(points), kind=CurveKind.POINTS, style=POINTS_STYLE),
+        Curve(*_columns(line), style=LINE_STYLE),
+    ]
+    for (sign, style), (_name, values) in zip(HELD_OUT, _held_out(view), strict=False):
+        kept = thin(values, MAX_EVALUATIONS)
+        curves.append(Curve(*_columns(kept), kind=CurveKind.SIGNS, style=style, sign=sign))
+    return curves
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _y in points], [y for _x, y in points]
+
+
+def _held_out(view: RunView) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Name and values of each held-out loss of the phase."""
+    found = []
+    for name in view.eval_names(view.phase):
+        values = view.series(view.phase, f"eval:{name}").points()
+        if values:
+            found.append((name, values))
+    return found
+
+
+def legend_entries(view: RunView, *, ascii_only: bool) -> list[LegendEntry]:
+    """The smoothed loss, the held-out losses, and the highest value that the axis leaves out."""
+    line = view.loss_means(view.phase).smoothed()
+    if not line:
+        return []
+    entries = [LegendEntry("..." if ascii_only else "⠒⠒", _("smoothed"), LINE_STYLE, line[-1][1])]
+    for (sign, style), (name, values) in zip(HELD_OUT, _held_out(view), strict=False):
+        label = one_line(_(EVALUATIONS[name]) if name in EVALUATIONS else name)
+        entries.append(LegendEntry(sign, label, style, values[-1][1]))
+    return entries
+
+
+def outside_entry(view: RunView, *, ascii_only: bool) -> LegendEntry | None:
+    """The highest loss that a robust axis leaves out; None where all values are on it."""
+    curves = loss_curves(view)
+    if not curves:
+        return None
+    _low, high = shown_range([(curve.kind, curve.y) for curve in curves])
+    highest = max(max(curve.y) for curve in curves)
+    if highest <= high:
+        return None
+    sign = ABOVE_ASCII if ascii_only else ABOVE
+    return LegendEntry(sign, _("up to"), POINTS_STYLE, highest)
+
+
+def legend_line(view: RunView, width: int, *, ascii_only: bool, log_scale: bool) -> Content:
+    """`⠒⠒ smoothed 1.341  o general text 1.411  ▴ up to 5.61   step 412 of 2,000`.
+
+    What does not fit into `width` cells is dropped from the end; the step is dropped first.
+    """
+    entries: list[LegendEntry | None] = list(legend_entries(view, ascii_only=ascii_only))
+    if not log_scale:
+        entries.append(outside_entry(view, ascii_only=ascii_only))
+    line = Content(" ")
+    for entry in entries:
+        if entry is None:
+            continue
+        value = format_figure(entry.value)
+        part = Content.assemble((entry.sign, entry.style), " ", (entry.name, "$foreground-muted"), " ", value)
+        gap = 2 if line.cell_length > 1 else 0
+        if line.cell_length + gap + part.cell_length <= width:
+            line = line.append(" " * gap).append(part)
+    step = _("step {step} of {steps}").format(step=f"{view.step:,}", steps=f"{view.max_steps:,}")
+    place = Content.styled(step, "$foreground-muted")
+    gap = width - 1 - line.cell_length - place.cell_length
+    return line.append(" " * gap).append(place) if gap >= 2 else line
