@@ -18,11 +18,17 @@ class SampleReport(msgspec.Struct, frozen=True, kw_only=True):
 
     folder: str
     memory: str
-    """Folder of conversations in three formats."""
+    """Folder of Chinese conversations in three formats."""
+    year: str
+    """Folder of English conversations: one person's year with an assistant."""
     text: str
     """Folder of plain text for training from scratch."""
     written: list[str]
     unchanged: list[str]
+
+    def conversations(self, language: str) -> str:
+        """The folder of conversations for a person who reads `language`: "zh", else English."""
+        return self.memory if language == "zh" else self.year
 
 
 def write_sample(folder: Path) -> SampleReport:
@@ -63,6 +69,7 @@ def write_sample(folder: Path) -> SampleReport:
     return SampleReport(
         folder=str(folder),
         memory=str(folder / "memory"),
+        year=str(folder / "year"),
         text=str(folder / "text"),
         written=[str(name) for name in written],
         unchanged=[str(name) for name in unchanged],

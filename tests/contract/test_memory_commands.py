@@ -167,13 +167,14 @@ def test_forget_needs_confirmation_and_prints_the_command_with_yes(shell: Shell)
     assert shell.json("memory", "import", SAMPLE / "crosswoz.jsonl", "--again")["taken"] == len(report["ids"])
 
 
-def test_the_sample_prints_commands_that_run(shell: Shell, tmp_path: Path) -> None:
-    out = shell("sample", tmp_path / "my sample")
+@pytest.mark.parametrize(("language", "count"), [("en", 173), ("zh", 710)])
+def test_the_sample_prints_commands_that_run(shell: Shell, tmp_path: Path, language: str, count: int) -> None:
+    out = shell("sample", tmp_path / "my sample", "--lang", language)
     line = next(line for line in out.splitlines() if "memory import" in line)
     import shlex
 
     arguments = [word for word in shlex.split(line)[1:] if word not in ("--data-dir", str(shell.root))]
-    assert shell.json(*arguments)["taken"] > 700
+    assert shell.json(*arguments)["taken"] == count
 
 
 def test_paths_lists_everything_and_creates_nothing(shell: Shell) -> None:

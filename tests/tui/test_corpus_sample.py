@@ -41,8 +41,8 @@ async def test_s_imports_the_sample_and_builds_without_asking_for_b(
 
         monkeypatch.setattr(tab._empty, "update", note)
         await pilot.press("s")
-        await until(pilot, lambda: app.footer.message.startswith("3 files: oasst_zh_alpaca.json 413, "), 60)
-        await until(pilot, lambda: len(tab.conversations.ids) > 600, 60)
+        await until(pilot, lambda: app.footer.message.startswith("1 file: one_year.jsonl 173"), 60)
+        await until(pilot, lambda: len(tab.conversations.ids) == 173, 60)
         assert not app.is_offered(BY_ID["corpus.sample"])
         assert app.focused is tab.conversations
     assert {run.spec.kind for run in list_runs(ws)} == {RunKind.IMPORT, RunKind.CORPUS}

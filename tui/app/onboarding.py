@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.core.config import save_settings
 from engine.core.errors import H2QError, error_text
-from engine.core.i18n import _
+from engine.core.i18n import _, language
 from engine.core.settings import Settings
 from engine.models.registry import Promotion, in_use, rollback
 from engine.runs.events import RunStatus
@@ -141,13 +141,14 @@ async def import_then_build(host: AppHost, path: str) -> None:
 
 
 async def import_sample(host: AppHost) -> None:
-    """Writes the shipped sample into the workspace, imports its conversations and builds the corpus."""
+    """Writes the shipped sample into the workspace, imports the conversations in the person's language, and builds the
+    corpus."""
     try:
         report = await asyncio.to_thread(write_sample, host.workspace.root / "sample")
     except (H2QError, OSError) as problem:
         host.show_message(error_text(problem), "error")
         return
-    await import_then_build(host, report.memory)
+    await import_then_build(host, report.conversations(language()))
 
 
 async def _ended(run: RunDir) -> RunSummary:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from engine.core.filenames import shell_command
-from engine.core.i18n import _, n_
+from engine.core.i18n import _, language, n_
 from engine.core.local_time import local_time
 from tui.cli import output, session
 from tui.cli.options import YES
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
                 n=len(sample_.written), folder=sample_.folder, same=len(sample_.unchanged)
             )
         )
-        output.echo("  " + session.own_command("memory", "import", sample_.memory))
+        output.echo("  " + session.own_command("memory", "import", sample_.conversations(language())))
         output.echo("  " + session.own_command("train", "--mode", "scratch", "--data", sample_.text))
         if session.options.json:
             output.echo_json(sample_)

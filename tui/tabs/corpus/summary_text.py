@@ -103,7 +103,7 @@ def empty_text(
         lines = [
             safe(_("No conversations yet. This tab filters them and lets you review them."), "bold"),
             safe(_("i   import your own: exports of chat programs, data sets, text")),
-            safe(_("s   take the sample: some 700 conversations, to try everything with")),
+            safe(_("s   take the sample: conversations to try everything with")),
         ]
     return Content("\n\n").join(lines)
 
