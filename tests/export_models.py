@@ -28,26 +28,38 @@ YARN = {"rope_type": "yarn", "rope_theta": 50_000.0, "factor": 4.0, "original_ma
 TALK = "<|im_start|>user\n你好 hello, what's 1234 é😀<|im_end|>\n<|im_start|>assistant\n"
 
 
-def write_arch(folder: Path, arch: str, *, tied: bool = False, rope: dict[str, Any] | None = None) -> Path:
-    """An untrained model of `arch` with more rows than its tokenizer has tokens."""
+def write_arch(
+    folder: Path,
+    arch: str,
+    *,
+    tied: bool = False,
+    rope: dict[str, Any] | None = None,
+    tokenizer: Any = None,
+    **settings: Any,
+) -> Path:
+    """An untrained model of `arch` with more rows than its tokenizer has tokens. `settings` of its configuration."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     torch.manual_seed(len(arch))
     config = AutoConfig.for_model(
         arch,
-        vocab_size=len(tokenizer) + 5,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=16_384,
-        rms_norm_eps=1e-5,
-        rope_parameters=rope or {"rope_type": "default", "rope_theta": 50_000.0},
-        tie_word_embeddings=tied,
-        eos_token_id=tokenizer.eos_token_id,
+        **{
+            "vocab_size": len(tokenizer) + 5,
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "max_position_embeddings": 16_384,
+            "rms_norm_eps": 1e-5,
+            "rope_parameters": rope or {"rope_type": "default", "rope_theta": 50_000.0},
+            "tie_word_embeddings": tied,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": None,
+        }
+        | settings,
     )
     make: Any = AutoModelForCausalLM
     model = make.from_config(config, dtype=torch.float32)

@@ -32,7 +32,7 @@ GENERATION = (
 )
 """The same with the `generation` tags from which transformers builds the assistant mask."""
 _SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_TEXT = (
+TEXT = (
     "The quick brown fox jumps over the lazy dog again and again. What is your name? How do I make tea?",
     "你好，你叫什么名字？我叫小明，很高兴认识你。今天天气怎么样？今天很晴朗，适合出去走走。",
     "Boil some water, pour it over the leaves and wait three minutes. Thank you very much!",
@@ -67,7 +67,7 @@ def _trained() -> str:
         special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_TEXT * 4, trainer)
+    tokenizer.train_from_iterator(TEXT * 4, trainer)
     return str(tokenizer.to_str())
 
 

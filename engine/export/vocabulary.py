@@ -13,7 +13,8 @@ from gguf import GGUFValueType, GGUFWriter, TokenType
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.models.gguf.file import GgufFile
-from engine.models.gguf.tokenizer import PRE_TOKENIZERS
+from engine.models.gguf.sentencepiece import BYTE, SPACE
+from engine.models.gguf.tokenizer import BYTE_LEVEL, PRE_TOKENIZERS, SENTENCEPIECE
 
 DUMMY_MERGE = "<|im_start|> <|im_end|>"
 """llama.cpp rejects a vocabulary without merges; one between two control tokens is never applied."""
@@ -30,7 +31,7 @@ class Vocabulary:
     types: list[int]
     merges: list[str]
     pre: str
-    """llama.cpp's name of the pre-tokenizer."""
+    """llama.cpp's name of the pre-tokenizer; "default" for SentencePiece."""
     eos: tuple[int, ...]
     bos: int | None
     pad: int | None
@@ -38,13 +39,18 @@ class Vocabulary:
     chat_template: str | None
     normalizes: bool
     """The tokenizer applies NFC; llama.cpp does not."""
+    scores: list[float] | None = None
+    """Of SentencePiece, for each token: the pair with the highest is joined first. None for byte-level BPE."""
+    unknown: int | None = None
+    space_prefix: bool = False
+    """SentencePiece puts a blank before a text."""
 
 
 def read_vocabulary(folder: Path, size: int, eos: tuple[int, ...]) -> Vocabulary:
     """The vocabulary of a Hugging Face directory, padded to the `size` rows of the embedding.
 
-    `eos` are the model's ids that end an answer. Raises BadInput for a tokenizer that is not byte-level BPE or has
-    no equivalent pre-tokenizer in llama.cpp.
+    `eos` are the model's ids that end an answer. Raises BadInput for a tokenizer that is neither SentencePiece nor
+    byte-level BPE with a pre-tokenizer of llama.cpp.
     """
     file = folder / "tokenizer.json"
     stored = _json(file)
@@ -52,15 +58,20 @@ def read_vocabulary(folder: Path, size: int, eos: tuple[int, ...]) -> Vocabulary
         model, added = stored["model"], stored.get("added_tokens") or []
         words: dict[str, int] = dict(model["vocab"])
         merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-        pre, normalizes = _pre_tokenizer(stored, bool(merges)), _normalizes(stored)
-        kind = model.get("type", "BPE")
+        kind, pieces = model.get("type", "BPE"), bool(model.get("byte_fallback"))
+        prefix = _space_prefix(stored) if pieces else None
+        pre = (
+            _pre_tokenizer(stored, bool(merges)) if not pieces else "default" if prefix is not None else None
+        )
+        normalizes = False if pieces else _normalizes(stored)
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise BadInput(_("the model's tokenizer is broken"), path=file) from problem
-    if kind != "BPE" or model.get("byte_fallback") or pre is None or normalizes is None:
+    scores = _scores(words, merges) if pieces else None
+    if kind != "BPE" or pre is None or normalizes is None or (pieces and scores is None):
         raise BadInput(
-            _("the tokenizer cannot be exported for llama.cpp: only byte-level BPE ({supported})").format(
-                supported=_(", ").join(PRE_TOKENIZERS)
-            ),
+            _(
+                "the tokenizer cannot be exported for llama.cpp: only SentencePiece and byte-level BPE ({supported})"
+            ).format(supported=_(", ").join(PRE_TOKENIZERS)),
             path=file,
         )
     kinds = {token["id"]: token for token in added}
@@ -68,10 +79,14 @@ def read_vocabulary(folder: Path, size: int, eos: tuple[int, ...]) -> Vocabulary
     if not by_id or max(by_id) >= size:
         raise BadInput(_("the model's tokenizer has more tokens than its weights have rows"), path=file)
     settings = _optional(folder / "tokenizer_config.json")
-    bos = _id_of(settings.get("bos_token"), by_id)
+    bos, unknown = _id_of(settings.get("bos_token"), by_id), _id_of(model.get("unk_token"), by_id)
+    types = [_type(number, by_id, kinds) for number in range(size)]
+    tokens = [by_id.get(number, f"[PAD{number}]") for number in range(size)]
+    if pieces:
+        _mark_pieces(tokens, types, unknown)
     return Vocabulary(
-        tokens=[by_id.get(number, f"[PAD{number}]") for number in range(size)],
-        types=[_type(number, by_id, kinds) for number in range(size)],
+        tokens=tokens,
+        types=types,
         merges=merges or [DUMMY_MERGE],
         pre=pre,
         eos=eos or tuple(n for n in (_id_of(settings.get("eos_token"), by_id),) if n is not None),
@@ -80,16 +95,25 @@ def read_vocabulary(folder: Path, size: int, eos: tuple[int, ...]) -> Vocabulary
         add_bos=bos is not None and _begins_with_bos(stored.get("post_processor"), by_id[bos]),
         chat_template=plain_template(_template(folder, settings)),
         normalizes=normalizes,
+        scores=None if scores is None else [scores.get(token, _NEVER_JOINED) for token in tokens],
+        unknown=unknown,
+        space_prefix=bool(prefix),
     )
 
 
 def write_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
     """Writes the keys `tokenizer.*`."""
-    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_model(BYTE_LEVEL if vocabulary.scores is None else SENTENCEPIECE)
     writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(vocabulary.types)
-    writer.add_token_merges(vocabulary.merges)
+    if vocabulary.scores is None:
+        writer.add_token_merges(vocabulary.merges)
+    else:
+        writer.add_token_scores(vocabulary.scores)
+        writer.add_add_space_prefix(vocabulary.space_prefix)
+        if vocabulary.unknown is not None:
+            writer.add_unk_token_id(vocabulary.unknown)
     writer.add_add_bos_token(vocabulary.add_bos)
     if vocabulary.eos:
         writer.add_eos_token_id(vocabulary.eos[0])
@@ -109,6 +133,59 @@ def copy_vocabulary(writer: GGUFWriter, file: GgufFile) -> None:
             writer.add_key_value(
                 key, value, GGUFValueType(kind), None if inner is None else GGUFValueType(inner)
             )
+
+
+def _space_prefix(stored: dict[str, Any]) -> bool | None:
+    """Whether SentencePiece puts a blank before a text; None for a tokenizer that prepares texts in another way."""
+    prefixes, replaces = False, False
+    normalizer, pre_tokenizer = stored.get("normalizer"), stored.get("pre_tokenizer")
+    steps = normalizer["normalizers"] if normalizer and normalizer["type"] == "Sequence" else [normalizer]
+    for step in [*steps, pre_tokenizer]:
+        match step:
+            case None:
+                continue
+            case {"type": "Prepend", "prepend": "▁"}:
+                prefixes = True
+            case {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}:
+                replaces = True
+            case {"type": "Metaspace", "split": False}:
+                prefixes, replaces = step.get("prepend_scheme", "always") != "never", True
+            case {"type": "Split", "pattern": {"String": " "}} if replaces:
+                continue  # Gemma: no blank is left at which to split
+            case _:
+                return None
+    return prefixes if replaces else None
+
+
+_NEVER_JOINED = -1e9
+
+
+def _scores(words: dict[str, int], merges: list[str]) -> dict[str, float] | None:
+    """Scores by which llama.cpp joins tokens in the order of the merges; None where one order cannot say it."""
+    scores: dict[str, float] = {}
+    last = ""
+    for merge in merges:
+        left, _blank, right = merge.partition(" ")
+        token = left + right
+        if token not in words:
+            return None
+        if token != last and token in scores:
+            return None
+        scores.setdefault(token, -float(len(scores)))
+        last = token
+    return scores
+
+
+def _mark_pieces(tokens: list[str], types: list[int], unknown: int | None) -> None:
+    """Sets the types of byte and unknown tokens, and blanks in tokens that are matched in the text as it stands."""
+    bytes_ = {BYTE.format(byte) for byte in range(256)}
+    for number, token in enumerate(tokens):
+        if number == unknown:
+            types[number] = int(TokenType.UNKNOWN)
+        elif token in bytes_:
+            types[number] = int(TokenType.BYTE)
+        elif types[number] == TokenType.USER_DEFINED:
+            tokens[number] = token.replace(SPACE, " ")
 
 
 def plain_template(template: str | None) -> str | None:

@@ -21,7 +21,6 @@ from engine.core.i18n import _
 from engine.models.card import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WEIGHTS_FILE, WEIGHTS_INDEX
 from engine.models.gguf.file import CHUNK
 from engine.models.gguf.model import GgufModel, empty_model
-from engine.models.gguf.tensor_names import ROPE_FACTORS, heads_to_pair, paired_rows, to_transformers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -91,31 +90,20 @@ class GgufWeights:
 
     def __init__(self, model: GgufModel) -> None:
         self._model = model
-        self._names = {
-            str(to_transformers(name)): name for name in model.file.tensors if name != ROPE_FACTORS
+        self._names = {str(model.arch.to_transformers(name)): name for name in model.weight_names}
+        self.shapes = {
+            hf: model.arch.layout(name, model.config).hf_shape(model.file.tensors[name].shape)
+            for hf, name in self._names.items()
         }
-        self.shapes = {hf: model.file.tensors[name].shape for hf, name in self._names.items()}
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         file, stored = self._model.file, self._names[name]
-        tensor, config = file.tensors[stored], self._model.config
-        heads = heads_to_pair(
-            self._model.arch, stored, config.num_attention_heads, config.num_key_value_heads
-        )
-        if len(tensor.shape) == 1:
-            values = file.read(tensor)
-            return values[_gguf_rows(len(values), heads)[start:stop]]
-        if heads is None:
-            return file.read_rows(tensor, start, stop).float()
-        values = file.read_rows(tensor, 0, tensor.shape[0]).float()
-        return values[_gguf_rows(tensor.shape[0], heads)[start:stop]]
-
-
-def _gguf_rows(rows: int, heads: int | None) -> Tensor:
-    """`(rows,)`: the row of the GGUF tensor that is row `i` of transformers' tensor."""
-    if heads is None:
-        return torch.arange(rows)
-    return paired_rows(rows, heads).argsort()
+        tensor, layout = file.tensors[stored], self._model.arch.layout(stored, self._model.config)
+        if layout.rows is None and len(tensor.shape) > 1:
+            return layout.decode(file.read_rows(tensor, start, stop).float())
+        # The place of a row in the file depends on all others.
+        values = layout.decode(file.read(tensor))
+        return (values if layout.rows is None else values[layout.rows(len(values)).argsort()])[start:stop]
 
 
 @dataclass(frozen=True)

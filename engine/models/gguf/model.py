@@ -1,5 +1,5 @@
 """A model in a GGUF file (an Ollama blob, an export): its configuration, its tokenizer, and its weights, dequantized
-tensor by tensor into transformers' Qwen2, Qwen3 and Llama classes.
+tensor by tensor into transformers' class of its architecture.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from torch import nn
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.models.gguf.config import config_of
+from engine.models.gguf.architectures import Architecture, is_weight
+from engine.models.gguf.config import architecture_of, config_of
 from engine.models.gguf.file import GgufFile, read_gguf
-from engine.models.gguf.tensor_names import ROPE_FACTORS, heads_to_pair, paired_rows, to_transformers
 from engine.models.gguf.tokenizer import chat_template_of, eos_ids_of, tokenizer_of, vocabulary_of
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ class GgufModel:
     """A checked GGUF file. Opening reads the header only; `load` reads the weights."""
 
     path: Path
-    arch: str
-    """qwen2, qwen3 or llama."""
+    arch: Architecture
     config: PretrainedConfig
     parameters: int
     chat_template: str | None
@@ -54,28 +53,30 @@ class GgufModel:
         model = empty_model(self.config, dtype)
         targets = dict(model.named_parameters())
         with torch.no_grad():
-            for name in self.file.tensors:
-                if name != ROPE_FACTORS:
-                    self._fill(name, targets[str(to_transformers(name))])
+            for name in self.weight_names:
+                self._fill(name, targets[str(self.arch.to_transformers(name))])
         if self.eos_ids and model.generation_config is not None:
             model.generation_config.eos_token_id = list(self.eos_ids)
         return model
 
     def _fill(self, name: str, target: nn.Parameter) -> None:
-        rows = target.data if target.ndim == 2 else target.data.unsqueeze(0)
-        heads = heads_to_pair(
-            self.arch, name, self.config.num_attention_heads, self.config.num_key_value_heads
-        )
-        if heads is None:
-            for start, values in self.file.rows(self.file.tensors[name]):
-                rows[start : start + len(values)] = values.to(target.dtype)
-        elif target.ndim == 1:
-            order = paired_rows(len(target), heads)
-            target.data[order] = self.file.read(self.file.tensors[name]).to(target.dtype)
-        else:
-            order = paired_rows(len(rows), heads)
-            for start, values in self.file.rows(self.file.tensors[name]):
-                rows[order[start : start + len(values)]] = values.to(target.dtype)
+        layout, tensor = self.arch.layout(name, self.config), self.file.tensors[name]
+        if len(tensor.shape) == 1:
+            values = layout.decode(self.file.read(tensor))
+            if layout.rows is not None:
+                values = values[layout.rows(len(values)).argsort()]
+            target.data.copy_(values)
+            return
+        order = None if layout.rows is None else layout.rows(len(target))
+        for start, values in self.file.rows(tensor):
+            stop = start + len(values)
+            decoded = layout.decode(values).to(target.dtype)
+            target.data[slice(start, stop) if order is None else order[start:stop]] = decoded
+
+    @property
+    def weight_names(self) -> list[str]:
+        """GGUF names of the tensors of the language model."""
+        return [name for name in self.file.tensors if is_weight(name)]
 
 
 def open_gguf(path: Path) -> GgufModel:
@@ -85,8 +86,8 @@ def open_gguf(path: Path) -> GgufModel:
     a vocabulary that does not match the weights.
     """
     file = read_gguf(path)
-    config = config_of(file)
-    _check_tensors(file, config)
+    arch, config = architecture_of(file), config_of(file)
+    _check_tensors(file, arch, config)
     tokens = vocabulary_of(file)
     if len(tokens) != config.vocab_size:
         raise file.invalid("tokenizer.ggml.tokens")
@@ -96,9 +97,9 @@ def open_gguf(path: Path) -> GgufModel:
     config.pad_token_id = file.metadata.get("tokenizer.ggml.padding_token_id")
     return GgufModel(
         path=path,
-        arch=config.model_type,
+        arch=arch,
         config=config,
-        parameters=sum(t.elements for name, t in file.tensors.items() if name != ROPE_FACTORS),
+        parameters=sum(tensor.elements for name, tensor in file.tensors.items() if is_weight(name)),
         chat_template=chat_template_of(file, tokens),
         eos_ids=eos_ids,
         context=config.max_position_embeddings,
@@ -108,12 +109,16 @@ def open_gguf(path: Path) -> GgufModel:
     )
 
 
-def _check_tensors(file: GgufFile, config: PretrainedConfig) -> None:
+def _check_tensors(file: GgufFile, arch: Architecture, config: PretrainedConfig) -> None:
     """Checks that the file has exactly the tensors of `config`'s model, in their shapes. Raises BadInput."""
     with torch.device("meta"):
         model = empty_model(config, torch.bfloat16)
     expected = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
-    present = {str(to_transformers(n)): t.shape for n, t in file.tensors.items() if n != ROPE_FACTORS}
+    present = {
+        str(arch.to_transformers(name)): arch.layout(name, config).hf_shape(tensor.shape)
+        for name, tensor in file.tensors.items()
+        if is_weight(name)
+    }
     for name in sorted({*expected, *present}):
         if expected.get(name) != present.get(name):
             raise BadInput(

@@ -1,4 +1,4 @@
-"""The tokenizer of a GGUF file: byte-level BPE with the same ids as llama.cpp.
+"""The tokenizer of a GGUF file, byte-level BPE or SentencePiece, with the same ids as llama.cpp.
 
 llama.cpp does not normalise text (Qwen's tokenizer in transformers applies NFC), so neither does this one.
 """
@@ -13,12 +13,15 @@ from gguf import TokenType
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.models.gguf.file import GgufFile
+from engine.models.gguf.sentencepiece import sentencepiece_backend
 from engine.models.tokenizer import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
+BYTE_LEVEL, SENTENCEPIECE = "gpt2", "llama"
+"""Values of `tokenizer.ggml.model`."""
 _CONTRACTIONS = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -40,6 +43,19 @@ LLAMA3 = PreTokenizer(
     (_CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + _TAIL,), ignore_merges=True, add_bos=True
 )
 SMOLLM = PreTokenizer((r"\p{N}", _GPT2))
+_UPPER, _LOWER = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_CASED = (rf"{_UPPER}*{_LOWER}+", rf"{_UPPER}+{_LOWER}*")
+_SLASH_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+TEKKEN = PreTokenizer((rf"{_CASED[0]}|{_CASED[1]}|\p{{N}}" + _SLASH_TAIL,), ignore_merges=True, add_bos=True)
+GPT4O = PreTokenizer(
+    (rf"{_CASED[0]}{_CONTRACTIONS}?|{_CASED[1]}{_CONTRACTIONS}?|\p{{N}}{{1,3}}" + _SLASH_TAIL,)
+)
+QWEN35 = PreTokenizer(
+    (
+        _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    )
+)
 GPT2 = PreTokenizer((_GPT2,))
 PRE_TOKENIZERS = {
     "qwen2": QWEN2,
@@ -47,11 +63,24 @@ PRE_TOKENIZERS = {
     "llama-bpe": LLAMA3,
     "llama3": LLAMA3,
     "llama-v3": LLAMA3,
+    "smaug-bpe": LLAMA3,
     "smollm": SMOLLM,
+    "refact": SMOLLM,
+    "tekken": TEKKEN,
+    "gpt-4o": GPT4O,
+    "qwen35": QWEN35,
     "gpt-2": GPT2,
 }
 """Supported values of `tokenizer.ggml.pre`."""
-_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>")
+_ENDS = (
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<end_of_turn>",
+    "<|end|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+)
 """Control tokens that llama.cpp always treats as the end of generation."""
 LLAMA3_CHAT = (
     "{{- bos_token }}{%- for message in messages %}"
@@ -64,10 +93,10 @@ LLAMA3_CHAT = (
 def vocabulary_of(file: GgufFile) -> list[str]:
     """The tokens by id. Raises BadInput for an unsupported tokenizer."""
     kind, pre = file.text("tokenizer.ggml.model"), file.text("tokenizer.ggml.pre", "default")
-    if kind != "gpt2" or pre not in PRE_TOKENIZERS:
+    if kind != SENTENCEPIECE and (kind != BYTE_LEVEL or pre not in PRE_TOKENIZERS):
         raise BadInput(
             _("the tokenizer {name} is not supported; supported: {supported}").format(
-                name=f"{kind or '?'}/{pre}", supported=_(", ").join(PRE_TOKENIZERS)
+                name=f"{kind or '?'}/{pre}", supported=_(", ").join(["SentencePiece", *PRE_TOKENIZERS])
             ),
             path=file.path,
         )
@@ -124,13 +153,41 @@ def tokenizer_of(
 
 
 def _backend(file: GgufFile, tokens: list[str]) -> Tokenizer:
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+    from tokenizers import AddedToken, processors
 
-    pre = PRE_TOKENIZERS[file.text("tokenizer.ggml.pre", "default")]
-    vocabulary = {token: number for number, token in enumerate(tokens)}
     types = file.items("tokenizer.ggml.token_type") or [TokenType.NORMAL] * len(tokens)
     if len(types) != len(tokens):
         raise file.invalid("tokenizer.ggml.token_type")
+    sentencepiece = file.text("tokenizer.ggml.model") == SENTENCEPIECE
+    tokenizer = (
+        sentencepiece_backend(file, tokens, types) if sentencepiece else _byte_level_backend(file, tokens)
+    )
+    for kind, special in ((TokenType.CONTROL, True), (TokenType.USER_DEFINED, False)):
+        added = [
+            AddedToken(token, special=special, normalized=False)
+            for token, type_ in zip(tokens, types, strict=True)
+            if type_ == kind and token
+        ]
+        (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(added)
+    bos = _token(file, tokens, "bos")
+    adds = sentencepiece or pre_tokenizer_of(file).add_bos
+    if bos and file.metadata.get("tokenizer.ggml.add_bos_token", adds):
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=[bos, "$A"], pair=[bos, "$A", bos, "$B:1"], special_tokens=[(bos, tokens.index(bos))]
+        )
+    return tokenizer
+
+
+def pre_tokenizer_of(file: GgufFile) -> PreTokenizer:
+    """The pre-tokenizer of a byte-level vocabulary that `vocabulary_of` accepts."""
+    return PRE_TOKENIZERS[file.text("tokenizer.ggml.pre", "default")]
+
+
+def _byte_level_backend(file: GgufFile, tokens: list[str]) -> Tokenizer:
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    pre = pre_tokenizer_of(file)
+    vocabulary = {token: number for number, token in enumerate(tokens)}
     tokenizer = Tokenizer(
         models.BPE(
             vocab=vocabulary,
@@ -146,18 +203,6 @@ def _backend(file: GgufFile, tokens: list[str]) -> Tokenizer:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    for kind, special in ((TokenType.CONTROL, True), (TokenType.USER_DEFINED, False)):
-        added = [
-            AddedToken(token, special=special, normalized=False)
-            for token, type_ in zip(tokens, types, strict=True)
-            if type_ == kind and token
-        ]
-        (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(added)
-    bos = _token(file, tokens, "bos")
-    if bos and file.metadata.get("tokenizer.ggml.add_bos_token", pre.add_bos):
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=[bos, "$A"], pair=[bos, "$A", bos, "$B:1"], special_tokens=[(bos, vocabulary[bos])]
-        )
     return tokenizer
 
 
