@@ -230,11 +230,14 @@ def _governor(event: e.GovernorAction) -> tuple[str, str]:
 
 def _memory_plan(event: e.MemoryPlan) -> tuple[str, str]:
     unit = _("tokens") if event.phase == "lora" else _("bytes")
+
+    def size(windows: int) -> str:
+        if event.context == 0:
+            return _("{count} {unit}").format(count=windows, unit=unit)
+        return _("{windows} × {context} {unit}").format(windows=windows, context=event.context, unit=unit)
+
     measured = _(", ").join(
-        _("{windows} × {context} {unit} {mb} MB").format(
-            windows=windows, context=event.context, unit=unit, mb=round(mb)
-        )
-        for windows, mb in event.measured
+        _("{size} {mb} MB").format(size=size(windows), mb=round(mb)) for windows, mb in event.measured
     )
     parts = [
         _("memory: {program} MB before the first step").format(program=round(event.program_mb)),
@@ -243,12 +246,8 @@ def _memory_plan(event: e.MemoryPlan) -> tuple[str, str]:
     if event.estimate_mb is not None:
         parts.append(_("estimated {estimate} MB").format(estimate=round(event.estimate_mb)))
     parts.append(
-        _("micro-batches of {windows} × {context} {unit} fit {room} of {budget} MB").format(
-            windows=event.windows,
-            context=event.context,
-            unit=unit,
-            room=round(event.room_mb),
-            budget=round(event.budget_mb),
+        _("micro-batches of {size} fit {room} of {budget} MB").format(
+            size=size(event.windows), room=round(event.room_mb), budget=round(event.budget_mb)
         )
     )
     return "info", _("; ").join(parts)

@@ -200,7 +200,7 @@ class MemoryPlan(Event, frozen=True, kw_only=True):
     measured: list[tuple[int, float]]
     """Windows of a micro-batch and its peak memory in MB, program included."""
     context: int
-    """Length of a window in bytes; in tokens for adapters."""
+    """Length of a window in bytes. 0 for an adapter: `windows` and the counts in `measured` are tokens."""
     windows: int
     """Windows of a micro-batch from here on."""
     recompute: bool = False

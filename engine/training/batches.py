@@ -33,6 +33,13 @@ class MicroBatch:
     positions: Tensor | None = None
     """Position of each token in its own conversation when a row packs several (`lora`). None: its position in
     the row."""
+    joined: int = 0
+    """Number of conversations that the only row joins without padding (`lora`); 0: rows are padded."""
+
+    @property
+    def parts(self) -> int:
+        """Number of parts that a smaller micro-batch could be cut into: conversations of a joined row, else rows."""
+        return self.joined or self.ids.shape[0]
 
 
 S = TypeVar("S", np.int64, np.float32)

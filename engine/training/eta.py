@@ -32,6 +32,8 @@ class EtaEstimator:
     """Tokens per second of the first stage, without padding."""
     correction: float = field(default=1.0)
     """Ratio of the current step time to the measured one."""
+    observed: int = 0
+    """Steps in `correction`."""
 
     def remaining_s(self, step: int, max_steps: int) -> float:
         """Seconds from `step` to the end of a phase of `max_steps`."""
@@ -58,7 +60,10 @@ class EtaEstimator:
     def observe_step(self, stage: CurriculumStage, seconds: float) -> None:
         """Updates the correction with a measured step time."""
         measured = self.step_seconds[self.recipe.curriculum.index(stage)]
-        self.correction += 0.05 * (min(10.0, seconds / max(measured, 1e-9)) - self.correction)
+        self.observed += 1
+        # The mean of the first steps, then a moving average: the measurement counts as one step.
+        weight = max(0.05, 1 / (self.observed + 1))
+        self.correction += weight * (min(10.0, seconds / max(measured, 1e-9)) - self.correction)
 
 
 def plan_steps(job: TrainingJob) -> EtaEstimator:
@@ -110,7 +115,17 @@ def replan_steps(job: TrainingJob, eta: EtaEstimator, seconds: float) -> None:
 
 
 def measure_step_times(job: TrainingJob) -> EtaEstimator:
-    """Times a few steps of each stage on copies; model, optimizer and data are unchanged."""
+    """The measured times of a job, else a few timed steps of each stage on copies; model, optimizer and data are
+    unchanged."""
+    evaluations = 1 / job.recipe.eval_every + 1 if job.general else 0.0
+    known = job.measured_work()
+    if known is not None:
+        return EtaEstimator(
+            job.recipe,
+            [known.step_seconds] * len(job.recipe.curriculum),
+            known.eval_seconds * evaluations,
+            tokens_per_s=known.tokens / max(known.step_seconds, 1e-9),
+        )
     original = job.model
     job.model = copy.deepcopy(original)
     try:
@@ -121,7 +136,6 @@ def measure_step_times(job: TrainingJob) -> EtaEstimator:
         evaluation = time.perf_counter() - begin
     finally:
         job.model = original
-    evaluations = 1 / job.recipe.eval_every + 4 if job.general else 0.0
     seconds, tokens = steps[0]
     return EtaEstimator(
         job.recipe, [one for one, _tokens in steps], evaluation * evaluations, tokens_per_s=tokens / seconds

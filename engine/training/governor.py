@@ -21,6 +21,7 @@ from engine.runs.event_text import budget_reason_text, governor_cause_text
 from engine.runs.events import RunStatus, StatusChanged
 from engine.runs.kinds import KINDS
 from engine.runs.spec import RunSpec
+from engine.training.autotune import keep_freed_memory
 from engine.training.batches import Batch
 from engine.training.checkpoint_saver import CheckpointSaver
 from engine.training.control import handle_commands
@@ -37,6 +38,7 @@ BUFFER_SHARE = 1 / 4
 
 class Mitigation(StrEnum):
     DROP_CACHES = "caches"
+    """Freed memory is returned to the system, from here on as soon as it is freed."""
     HALVE_MICRO_BATCH = "smaller"
     """Half the windows per micro-batch, twice as many micro-batches: the same batch."""
     ACTIVATION_CHECKPOINTING = "recompute"
@@ -111,7 +113,7 @@ class ResourceGovernor:
         self._used_before_halving = math.inf
         """MB in use before the last halving."""
         self._largest = (1, 0)
-        """Windows and tokens of the largest micro-batch of the last batch."""
+        """Parts and tokens of the largest micro-batch of the last batch."""
         self._saver: CheckpointSaver | None = None
         self._step_start = job.state.batches_drawn
         """`batches_drawn` at the start of the current step."""
@@ -144,7 +146,9 @@ class ResourceGovernor:
             )
         if job.resumed is None and not math.isinf(limit):
             trained = sum(parameter.numel() for parameter in job.optimizer.parameters)
-            fit_micro_batch(job, self.memory, used, limit - self.buffer - STATE_BYTES * trained / 2**20)
+            room = limit - self.buffer - STATE_BYTES * trained / 2**20
+            if not job.fit_micro_batches(self.memory, used, room):
+                fit_micro_batch(job, self.memory, used, room)
 
     # Within a step: retries after running out of memory
 
@@ -190,7 +194,7 @@ class ResourceGovernor:
         job, current = self.job, [batch]
 
         def gradients() -> float:
-            self._largest = max((part.ids.shape[0], part.ids.numel()) for part in current[-1].micro_batches)
+            self._largest = max((part.parts, part.ids.numel()) for part in current[-1].micro_batches)
             return job.accumulate(current[-1])
 
         def cut_again() -> None:
@@ -334,6 +338,9 @@ class ResourceGovernor:
             self._largest = (self._largest[0] // 2, self._largest[1] // 2)
         elif mitigation is Mitigation.ACTIVATION_CHECKPOINTING:
             state.activation_checkpointing = job.model.model.activation_checkpointing = True
+        elif mitigation is Mitigation.DROP_CACHES:
+            # Kept memory breaks into pieces of sizes that no longer fit.
+            keep_freed_memory(keep=False)
         self.memory.drop_caches()
         self._dropped_at = state.step
         self._emit(mitigation.value, cause, used, finding)

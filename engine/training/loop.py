@@ -69,7 +69,7 @@ def train(job: TrainingJob) -> LoopState:
         replan_steps(job, eta, metrics.seconds)
         last = state.step >= state.max_steps
         if last or state.step % max(1, round(recipe.eval_every * state.max_steps)) == 0:
-            governor.evaluate(metrics, recipe.eval_bytes * (4 if last else 1))
+            governor.evaluate(metrics, recipe.eval_bytes)
         if last or metrics.epoch >= state.epoch + 1:
             metrics.epoch_done(lr)
         recovery.checkpoint_saved(retry_on_oom(saver.save_if_due, last))

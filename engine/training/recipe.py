@@ -112,7 +112,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     eval_every: float = 0.1
     """Share of the steps between two evaluations on the general set."""
     eval_bytes: int = 16_384
-    """Bytes of the general set per evaluation; the last evaluation uses four times as many."""
+    """Bytes of the general set per evaluation: the same text each time, so that the values are comparable."""
     checkpoint_every_s: float = 60.0
     """Seconds between checkpoints: the most work that a crash can lose."""
     max_memory_gb: float | None = None

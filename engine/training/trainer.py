@@ -21,6 +21,7 @@ from engine.training.batches import Batch, BatchSource, MicroBatch
 from engine.training.checkpoint import LoopState
 from engine.training.devices import Device
 from engine.training.optim import Optimizer
+from engine.training.peak_memory import PeakMemory
 from engine.training.recipe import Recipe
 from engine.training.rng_state import RngStates
 from engine.training.text_stream import Tokens, general_windows
@@ -35,6 +36,18 @@ TrainableModel: TypeAlias = "Transformer | AdapterModel"
 
 EVAL_TOKENS = 4096
 """Default number of tokens per forward pass of an evaluation."""
+
+
+@dataclass(frozen=True)
+class MeasuredWork:
+    """Times that a job knows before its first step."""
+
+    step_seconds: float
+    """Seconds of a step."""
+    tokens: int
+    """Tokens of that step, without padding."""
+    eval_seconds: float
+    """Seconds of one evaluation."""
 
 
 @dataclass
@@ -75,6 +88,18 @@ class TrainingJob:
             torch.autograd.backward((losses * part.weights.to(losses.device)).sum())
             reported += (losses.detach() * part.report_weights.to(losses.device)).sum()
         return float(reported)
+
+    def fit_micro_batches(self, memory: PeakMemory, used_mb: float, room_mb: float) -> bool:
+        """Before the first step: sets the micro-batches to the largest that fit into `room_mb`, where the job has a
+        way of its own to find them; False: it has none.
+
+        `used_mb` MB are in use already.
+        """
+        return False
+
+    def measured_work(self) -> MeasuredWork | None:
+        """The time of a step and of an evaluation, where the job has a way of its own to find them."""
+        return None
 
     def log_retry(self, problem: OSError) -> None:
         """Journals a transient file error."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
-from engine.training.batches import Batch, MicroBatch, padded_length, windows_per_micro_batch
+from engine.training.batches import Batch, MicroBatch, pad_multiple, padded_length, windows_per_micro_batch
 from engine.training.recipe import CurriculumStage, Recipe
 
 if TYPE_CHECKING:
@@ -101,15 +102,35 @@ PAD_MULTIPLE = 32
 kernel."""
 
 
+class RowLayout(StrEnum):
+    """How the windows of a micro-batch lie in its rows; the losses are the same."""
+
+    APART = "apart"
+    """One window per row, padded."""
+    PACKED = "packed"
+    """Several short windows per row, padded; the model's own mask keeps them apart."""
+    JOINED = "joined"
+    """All windows in one row, padded at its end only; attention is computed window by window."""
+
+
 class LoraBatches:
     """Each window once per epoch, `batch` of them per step, in an order determined by the seed.
 
-    Packing puts short windows of a step into free space of a row. Positions restart with each window and
-    windows do not attend to each other, so the result is the same with less padding.
+    Where rows hold several windows, positions restart with each window and windows do not attend to each other,
+    so the result is the same with less padding.
     """
 
-    def __init__(self, data: LoraWindows, recipe: Recipe, tokens_per_micro_batch: int, pad: int) -> None:
+    def __init__(
+        self,
+        data: LoraWindows,
+        recipe: Recipe,
+        tokens_per_micro_batch: int,
+        pad: int,
+        layout: RowLayout | None = None,
+    ) -> None:
+        """`layout` None: `PACKED` if the recipe packs, else `APART`."""
         self.data, self.recipe, self.pad = data, recipe, pad
+        self.layout = layout or (RowLayout.PACKED if recipe.adapter.packing else RowLayout.APART)
         self.tokens_per_micro_batch = tokens_per_micro_batch
         self.batch = recipe.curriculum[0].batch * recipe.accumulation
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, dtype=np.int64))
@@ -128,24 +149,58 @@ class LoraBatches:
     def sample_names(self, number: int, max_steps: int) -> list[str]:
         return list(dict.fromkeys(self.data.names[int(member)] for member in self._members(number)))
 
+    def heaviest(self, max_steps: int) -> int:
+        """Number of the batch with the most tokens among those of the first epoch."""
+        sizes = [
+            int(self.data.lengths[self._members(number)].sum())
+            for number in range(max(1, min(self.per_epoch, max_steps)))
+        ]
+        return int(np.argmax(sizes))
+
     def batch_at(self, number: int, max_steps: int, stage: CurriculumStage | None = None) -> Batch:
         members = self._members(number)
         # The first token of a window is never predicted.
         trained = sum(int(self.data[int(member)][1][1:].sum()) for member in members)
         weights = 1 / trained, 1 / float(self.data.scored[members].sum())
-        rows = self._rows(members)
+        order = sorted((int(member) for member in members), key=lambda member: -self.data.lengths[member])
+        micro_batches = (
+            [self._joined(group, weights) for group in self._groups(order)]
+            if self.layout is RowLayout.JOINED
+            else self._padded(order, weights)
+        )
+        return Batch(micro_batches, int(self.data.lengths[members].sum()))
+
+    def _groups(self, order: Sequence[int]) -> list[list[int]]:
+        """Windows of each joined row, by first fit: at most `tokens_per_micro_batch` tokens, at least one window."""
+        most = self.recipe.micro_batch or len(order)
+        groups: list[list[int]] = []
+        room: list[int] = []
+        for member in order:
+            length = int(self.data.lengths[member])
+            fitting = (at for at, free in enumerate(room) if free >= length and len(groups[at]) < most)
+            place = next(fitting, len(groups))
+            if place == len(groups):
+                groups.append([])
+                room.append(self.tokens_per_micro_batch)
+            groups[place].append(member)
+            room[place] -= length
+        return groups
+
+    def _joined(self, group: Sequence[int], weights: tuple[float, float]) -> MicroBatch:
+        total = sum(int(self.data.lengths[member]) for member in group)
+        multiple = pad_multiple(total, PAD_MULTIPLE)
+        return self._micro_batch([group], -(-total // multiple) * multiple, weights, joined=len(group))
+
+    def _padded(self, order: Sequence[int], weights: tuple[float, float]) -> list[MicroBatch]:
+        rows = self._rows(order)
         longest = max(sum(int(self.data.lengths[member]) for member in row) for row in rows)
         length = padded_length(longest, self.recipe.curriculum[0].context, PAD_MULTIPLE)
         many = windows_per_micro_batch(self.recipe, self.tokens_per_micro_batch, length)
-        micro_batches = [
-            self._micro_batch(rows[at : at + many], length, weights) for at in range(0, len(rows), many)
-        ]
-        return Batch(micro_batches, int(self.data.lengths[members].sum()))
+        return [self._micro_batch(rows[at : at + many], length, weights) for at in range(0, len(rows), many)]
 
-    def _rows(self, members: NDArray[np.int64]) -> list[list[int]]:
+    def _rows(self, order: Sequence[int]) -> list[list[int]]:
         """Windows of each row: first-fit decreasing, as wide as the longest with its padding."""
-        order = sorted((int(member) for member in members), key=lambda member: -self.data.lengths[member])
-        if not self.recipe.adapter.packing:
+        if self.layout is RowLayout.APART:
             return [[member] for member in order]
         width = padded_length(
             int(self.data.lengths[order[0]]), self.recipe.curriculum[0].context, PAD_MULTIPLE
@@ -163,7 +218,7 @@ class LoraBatches:
         return rows
 
     def _micro_batch(
-        self, rows: Sequence[Sequence[int]], length: int, weights: tuple[float, float]
+        self, rows: Sequence[Sequence[int]], length: int, weights: tuple[float, float], joined: int = 0
     ) -> MicroBatch:
         ids = np.full((len(rows), length), self.pad, dtype=np.int64)
         targets = np.full((len(rows), length), self.pad, dtype=np.int64)
@@ -188,6 +243,7 @@ class LoraBatches:
             mask_ * weights[0],
             mask_ * weights[1],
             positions=torch.from_numpy(positions),
+            joined=joined,
         )
 
     def _members(self, number: int) -> NDArray[np.int64]:

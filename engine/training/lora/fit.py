@@ -25,8 +25,9 @@ MIN_BASE_PARAMETERS = 5_000_000
 MIN_CONTEXT = 128
 """Smallest useful window, in tokens."""
 _MB = 2**20
-_KEEP_SHARE = 0.5
-"""Activation checkpointing is used when activations would take more than this share of the remaining budget."""
+_KEEP_SHARE = 0.9
+"""Activation checkpointing is used when the activations of the longest window alone would take more than this share
+of the remaining budget; a measurement before the first step decides about whole steps."""
 
 
 @dataclass(frozen=True)
@@ -54,30 +55,31 @@ def fit_to_budget(
     context: int,
     four_bit: bool,
     bf16_fast: bool,
+    longest: int | None = None,
 ) -> LoraFit:
-    """The best option that fits, with windows of at most `context` tokens.
+    """The best option that fits, with windows of at most `context` tokens; the data's own have at most `longest`.
 
     Raises UsageProblem, before loading, that names the size of the largest base that would fit.
     """
     shape = base.dimensions
-    longest = min(context, shape.context)
+    context = min(context, shape.context)
+    tokens = min(context, longest or context)
     options: list[tuple[torch.dtype, bool]] = [(torch.bfloat16, four_bit)]
     if not four_bit and not bf16_fast:
         options.insert(0, (torch.float32, False))
     for dtype, four in options:
         fixed = PROGRAM_MB + weights_mb(base, dtype, four_bit=four) + adapter_mb(shape, adapter)
         for checkpointing in (False, True):
-            activations = activations_mb(shape, longest, dtype, checkpointing=checkpointing)
-            room = budget.mb - fixed
-            if activations <= room * (_KEEP_SHARE if not checkpointing else 0.9):
-                return LoraFit(dtype, four, longest, checkpointing, fixed + activations)
+            activations = activations_mb(shape, tokens, dtype, checkpointing=checkpointing)
+            if activations <= _KEEP_SHARE * (budget.mb - fixed):
+                return LoraFit(dtype, four, context, checkpointing, fixed + activations)
     dtype, four = options[-1]
     fixed = PROGRAM_MB + weights_mb(base, dtype, four_bit=four) + adapter_mb(shape, adapter)
-    while longest > MIN_CONTEXT:
-        longest = max(MIN_CONTEXT, longest // 2)
-        need = fixed + activations_mb(shape, longest, dtype, checkpointing=True)
+    while context > MIN_CONTEXT:
+        context = max(MIN_CONTEXT, context // 2)
+        need = fixed + activations_mb(shape, min(tokens, context), dtype, checkpointing=True)
         if need <= budget.mb:
-            return LoraFit(dtype, four, longest, True, need)
+            return LoraFit(dtype, four, context, True, need)
     need = fixed + activations_mb(shape, MIN_CONTEXT, dtype, checkpointing=True)
     largest = largest_base(budget, four_bit=four)
     text = (
@@ -126,11 +128,20 @@ def adapter_mb(shape: ModelDimensions, adapter: LoraSettings) -> float:
 
 def activations_mb(shape: ModelDimensions, tokens: int, dtype: torch.dtype, *, checkpointing: bool) -> float:
     """MB of a window's activations: those saved for the backward pass, and the logits of a chunk."""
+    layer = tokens * _layer_bytes(shape, dtype) / _MB if checkpointing else 0.0
+    return tokens * token_mb(shape, dtype, checkpointing=checkpointing) + layer + 3 * CHUNK_BYTES / _MB
+
+
+def token_mb(shape: ModelDimensions, dtype: torch.dtype, *, checkpointing: bool) -> float:
+    """MB of a token's activations that are saved for the backward pass."""
+    kept = 4 * shape.hidden if checkpointing else _layer_bytes(shape, dtype)
+    return shape.layers * kept / _MB
+
+
+def _layer_bytes(shape: ModelDimensions, dtype: torch.dtype) -> int:
+    """A layer's bytes per token: its own tensors in the base's format, and the adapter's inputs in float32."""
     width = shape.heads * shape.head_dim
-    # A layer keeps its own tensors in the base's format, and the adapter's inputs in float32.
-    layer = tokens * (10 * shape.hidden + 8 * width + 6 * shape.ffn) * (dtype.itemsize + 2)
-    saved = layer + shape.layers * tokens * shape.hidden * 4 if checkpointing else shape.layers * layer
-    return (saved + 3 * CHUNK_BYTES) / _MB
+    return (10 * shape.hidden + 8 * width + 6 * shape.ffn) * (dtype.itemsize + 2)
 
 
 def largest_base(budget: Budget, *, four_bit: bool) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,28 +15,51 @@ from torch import Tensor
 from engine.core.i18n import _
 from engine.models.adapters import AdapterModel
 from engine.training.batches import Batch, MicroBatch
+from engine.training.lora.data import LoraBatches
+from engine.training.lora.measure import StepTime, fit_step, time_step
+from engine.training.peak_memory import PeakMemory
 from engine.training.text_files import general_tail
-from engine.training.trainer import TrainingJob
+from engine.training.trainer import MeasuredWork, TrainingJob
 
 if TYPE_CHECKING:
     from engine.models.chat_template import ChatTemplate
 
-EVAL_ROOM = 4
-"""Multiple of the evaluation bytes that is tokenized: the last evaluation uses as many."""
 EVAL_LENGTH = 256
 """Tokens of a window of the general set."""
+EVAL_SHARE = 0.05
+"""Share of the steps' work that all evaluations of a run may take."""
+FORWARD_SHARE = 0.45
+"""Time of a forward pass as a share of a step."""
+
+GeneralWindow = tuple[list[int], int]
+"""Ids of a window of the general set, and its number of predicted bytes."""
 
 
 @dataclass
 class LoraJob(TrainingJob):
     """The job of the `lora` phase. A step depends on the batch number and the adapter alone."""
 
-    windows: list[tuple[list[int], int]] = field(default_factory=list)
-    """Windows of the general set with their number of predicted bytes; empty: no evaluation."""
+    windows: list[GeneralWindow] = field(default_factory=list)
+    """Windows of the general set; empty: no evaluation."""
+    token_mb: float = 0.0
+    """Estimated MB of a token's activations."""
+    _time: StepTime | None = None
 
     @property
     def unit(self) -> str:
         return _("tokens")
+
+    def fit_micro_batches(self, memory: PeakMemory, used_mb: float, room_mb: float) -> bool:
+        assert isinstance(self.batches, LoraBatches)
+        heaviest = self.batches.heaviest(self.state.max_steps)
+        self._time = fit_step(self, heaviest, self.token_mb, memory, used_mb, room_mb)
+        return True
+
+    def measured_work(self) -> MeasuredWork:
+        taken = self._time or time_step(self)
+        tokens = sum(len(ids) for ids, _size in self.windows)
+        evaluation = taken.seconds * FORWARD_SHARE * tokens / max(1, taken.tokens)
+        return MeasuredWork(taken.seconds, taken.tokens, evaluation)
 
     def accumulate(self, batch: Batch) -> float:
         # Seeds dropout by batch number, so that a resumed run drops the same units.
@@ -51,16 +75,17 @@ class LoraJob(TrainingJob):
 
     @torch.no_grad()
     def evaluate(self, limit: int) -> float | None:
-        """Mean loss on about `limit` bytes of the general set, in nats per byte; None without a general set."""
+        """Mean loss on about `limit` bytes of the general set, in nats per byte; None without a general set.
+
+        A forward pass has at most `eval_tokens` tokens.
+        """
         if not self.windows:
             return None
         assert isinstance(self.model, AdapterModel)
         self.model.eval()
         total = size = 0.0
-        for ids, scored in self.windows:
-            if size >= limit:
-                break
-            tokens = torch.tensor([ids], device=self.device.name)
+        for rows, scored in _equal_lengths(_within(self.windows, limit), self.eval_tokens):
+            tokens = torch.tensor(rows, device=self.device.name)
             mask = torch.ones_like(tokens[:, 1:], dtype=torch.bool)
             total += float(self.model.losses(tokens[:, :-1], tokens[:, 1:], mask).sum())
             size += scored
@@ -68,14 +93,36 @@ class LoraJob(TrainingJob):
         return total / size if size and math.isfinite(total) else None
 
 
+def _within(windows: Sequence[GeneralWindow], limit: int) -> list[GeneralWindow]:
+    """The first windows that have `limit` bytes together; at least one."""
+    chosen: list[GeneralWindow] = []
+    size = 0
+    for window in windows:
+        if size >= limit:
+            break
+        chosen.append(window)
+        size += window[1]
+    return chosen
+
+
+def _equal_lengths(windows: Sequence[GeneralWindow], most: int) -> Iterator[tuple[list[list[int]], int]]:
+    """Windows of one length together, at most `most` tokens each, with their bytes."""
+    for length, group in groupby(sorted(windows, key=lambda one: -len(one[0])), key=lambda one: len(one[0])):
+        members = list(group)
+        rows = max(1, most // length)
+        for at in range(0, len(members), rows):
+            part = members[at : at + rows]
+            yield [ids for ids, _size in part], sum(size for _ids, size in part)
+
+
 def tokenized_general_windows(
     chat: ChatTemplate, files: Sequence[Path], length: int, limit: int
-) -> list[tuple[list[int], int]]:
-    """Tokenized windows of the general set, from each text in turn, with their number of predicted bytes.
+) -> list[GeneralWindow]:
+    """Tokenized windows of the general set, from each text in turn.
 
     Covers about `limit` bytes of the texts' tails, so that the tokenizer can be freed afterwards.
     """
-    columns: list[list[tuple[list[int], int]]] = []
+    columns: list[list[GeneralWindow]] = []
     for file in files:
         tail = general_tail(file)
         text = tail.read(0, min(len(tail), limit // max(1, len(files)))).decode("utf-8", "ignore")
@@ -90,3 +137,19 @@ def tokenized_general_windows(
         )
     longest = max((len(column) for column in columns), default=0)
     return [column[row] for row in range(longest) for column in columns if row < len(column)]
+
+
+def affordable_windows(
+    windows: Sequence[GeneralWindow], texts: int, step_tokens: int, evaluations: float
+) -> list[GeneralWindow]:
+    """The first `windows` whose evaluations take about `EVAL_SHARE` of a run over `step_tokens` tokens; at least one
+    of each of `texts` texts."""
+    room = EVAL_SHARE * step_tokens / FORWARD_SHARE / max(1.0, evaluations)
+    chosen: list[GeneralWindow] = []
+    tokens = 0
+    for number, window in enumerate(windows):
+        tokens += len(window[0])
+        if number >= texts and tokens > room:
+            break
+        chosen.append(window)
+    return chosen

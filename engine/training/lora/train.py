@@ -20,13 +20,18 @@ from engine.models.adapters import AdapterModel, attach_adapter, new_adapter, sa
 from engine.models.base_models import BaseModel, adapter_card
 from engine.models.card import Lineage, ModelCard
 from engine.models.hf import check_four_bit, load_base, load_chat_template
-from engine.training.autotune import keep_freed_memory
 from engine.training.checkpoint import Checkpoint
 from engine.training.devices import Device, choose_device
 from engine.training.loop import train
 from engine.training.lora.data import LoraBatches, LoraWindows, render_windows
-from engine.training.lora.fit import LoraFit, fit_to_budget
-from engine.training.lora.job import EVAL_LENGTH, EVAL_ROOM, LoraJob, tokenized_general_windows
+from engine.training.lora.fit import LoraFit, fit_to_budget, token_mb
+from engine.training.lora.job import (
+    EVAL_LENGTH,
+    GeneralWindow,
+    LoraJob,
+    affordable_windows,
+    tokenized_general_windows,
+)
 from engine.training.native import TrainingDataset, merge_lineage
 from engine.training.peak_memory import PeakMemory
 from engine.training.recipe import CurriculumStage, Recipe
@@ -36,12 +41,8 @@ from engine.training.setup import FreeMemory, find_resume_checkpoint, make_job, 
 from engine.training.text_files import languages_of
 
 if TYPE_CHECKING:
+    from engine.models.chat_template import ChatTemplate
     from engine.runs.context import RunContext
-
-
-LARGE_BASE_PARAMETERS = 100_000_000
-"""Size of a base from which freed memory is returned to the system immediately, which costs a few percent of
-speed."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,7 @@ class _LoraInputs:
     device: Device
     fit: LoraFit
     data: LoraWindows
-    general: list[tuple[list[int], int]]
-    """Windows of the general set with their number of predicted bytes."""
+    general: list[GeneralWindow]
     pad: int
     """Id of the padding token."""
     data_sha256: str
@@ -115,6 +115,7 @@ def train_lora(
     )
     assert isinstance(job, LoraJob)
     job.windows = inputs.general
+    job.token_mb = token_mb(base.dimensions, fit.dtype, checkpointing=fit.activation_checkpointing)
     if fit.activation_checkpointing and resumed is None:
         job.state.activation_checkpointing = adapter_model.activation_checkpointing = True
     with cgroup_memory_limit(budget.mb, ctx.log):
@@ -158,19 +159,21 @@ def _prepare_inputs(
     old = resumed.state if resumed is not None else None
     width = base.dimensions.hidden
     device = choose_device(width) if old is None else choose_device(width, threads=old.threads, bf16=old.bf16)
-    if base.parameters > LARGE_BASE_PARAMETERS:
-        # With tensors of many sizes the C library keeps unusable fragments: 700 MB for a base of 0.5
-        # billion parameters.
-        keep_freed_memory(keep=False)
     four_bit = _four_bit(ctx, recipe, base, device.name)
-    fast = device.bf16 or device.name != "cpu"
+    chat = load_chat_template(base)
+    if chat.is_fallback:
+        ctx.log(_("the model has no chat template: a plain one is used"), "warning")
+    repeats = replay_counts_for(ctx, dataset.path, base_lineage(base).conversations)
+    rendered_at = min(recipe.curriculum[-1].context, base.dimensions.context)
+    data = render_windows(read_dataset(dataset.path), chat, rendered_at, repeats)
     fit = fit_to_budget(
         base,
         recipe.adapter,
         budget,
-        context=recipe.curriculum[-1].context,
+        context=rendered_at,
         four_bit=four_bit,
-        bf16_fast=fast,
+        bf16_fast=device.bf16 or device.name != "cpu",
+        longest=int(data.lengths.max()),
     )
     digests = {"base": base.sha256, "data": file_sha256(dataset.path)}
     adapter = adapter_card(base.adapter) if base.adapter is not None else None
@@ -186,11 +189,8 @@ def _prepare_inputs(
             context=fit.context,
         )
     )
-    chat = load_chat_template(base)
-    if chat.is_fallback:
-        ctx.log(_("the model has no chat template: a plain one is used"), "warning")
-    repeats = replay_counts_for(ctx, dataset.path, base_lineage(base).conversations)
-    data = render_windows(read_dataset(dataset.path), chat, fit.context, repeats)
+    if fit.context < rendered_at:
+        data = render_windows(read_dataset(dataset.path), chat, fit.context, repeats)
     ctx.log(
         _(
             "{count} windows with {trained} tokens of answers to train on, {cut} bytes truncated beyond "
@@ -206,17 +206,29 @@ def _prepare_inputs(
         )
     tokenizer = chat.tokenizer
     stage = CurriculumStage(until=1.0, context=fit.context, batch=recipe.curriculum[-1].batch)
+    recipe = msgspec.structs.replace(recipe, curriculum=(stage,))
     return _LoraInputs(
         device=replace(device, bf16=fit.dtype is torch.bfloat16),
         fit=fit,
         data=data,
-        general=tokenized_general_windows(
-            chat, general, min(fit.context, EVAL_LENGTH), EVAL_ROOM * recipe.eval_bytes
-        ),
+        general=_general_windows(chat, general, recipe, data),
         pad=next((id_ for id_ in (tokenizer.pad_token_id, tokenizer.eos_token_id) if id_ is not None), 0),
         data_sha256=_digest(digests, fit),
-        recipe=msgspec.structs.replace(recipe, curriculum=(stage,)),
+        recipe=recipe,
     )
+
+
+def _general_windows(
+    chat: ChatTemplate, files: Sequence[Path], recipe: Recipe, data: LoraWindows
+) -> list[GeneralWindow]:
+    """The windows of every evaluation of the run: as much text as its steps can afford."""
+    stage = recipe.curriculum[-1]
+    windows = tokenized_general_windows(chat, files, min(stage.context, EVAL_LENGTH), recipe.eval_bytes)
+    per_step = stage.batch * recipe.accumulation
+    planned = -(-len(data) // per_step) * recipe.epochs
+    steps = min(planned, recipe.max_steps or planned)
+    step_tokens = int(steps * min(per_step, len(data)) * data.lengths.mean())
+    return affordable_windows(windows, len(files), step_tokens, 1 / recipe.eval_every + 1)
 
 
 def _four_bit(ctx: RunContext, recipe: Recipe, base: BaseModel, device: str) -> bool:
