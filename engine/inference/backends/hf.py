@@ -20,6 +20,7 @@ from engine.models.base_models import BaseModel, adapter_card
 from engine.models.chat_template import ChatTemplate
 from engine.models.chatml import ByteChatTemplate, MaskedTokens
 from engine.models.hf import base_format, load_base_as, load_chat_template
+from engine.models.history import fit_prompt
 from engine.models.losses import has_linear_head, logit_chunks, token_losses
 
 MAX_CONTEXT = 4096
@@ -165,28 +166,10 @@ class HFModel:
             yield from decode(session, sampling, seed=seed, started=started, cancelled=cancelled)
 
     def fit_prompt(self, messages: Sequence[ChatMessage], answer_bytes: int) -> tuple[list[int], int]:
-        """(ids, dropped turns) of a prompt that leaves space for the answer, at most half of the context.
-
-        The oldest turns are dropped first, system turns stay; a last turn that alone is too long loses its beginning.
-        """
+        """(ids, dropped turns) of a prompt that leaves space for the answer, at most half of the context."""
         space = self.context - min(answer_bytes, self.context // 2)
-        kept = list(messages)
-        dropped = 0
-        while len(ids := self.chat.prompt(kept)) > space:
-            oldest = next((i for i, turn in enumerate(kept[:-1]) if turn.role != "system"), None)
-            if oldest is not None:
-                del kept[oldest]
-                dropped += 1
-                continue
-            last = self.chat.encode(kept[-1].content)
-            keep = max(0, len(last) - (len(ids) - space) - 4)
-            if keep == 0 or len(last) == 0:
-                return ids[-space:], dropped
-            shorter = self.chat.decode(last[-keep:]).lstrip("\ufffd")
-            if shorter == kept[-1].content:
-                return ids[-space:], dropped
-            kept[-1] = ChatMessage(role=kept[-1].role, content=shorter)
-        return ids, dropped
+        prompt = fit_prompt(self.chat, messages, space)
+        return prompt.ids, prompt.dropped
 
     @torch.inference_mode()
     def _next_logits(
