@@ -15,6 +15,7 @@ from engine.core.errors import BadInput
 from engine.core.files import check_free_space, write_bytes, write_json
 from engine.core.i18n import _
 from engine.core.outputs import MODEL_FOLDER, new_folder
+from engine.export.older_config import rope_keys_of_version_4
 from engine.export.source import ExportSource
 from engine.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, encode_card
 from engine.models.gguf.file import CHUNK
@@ -41,12 +42,12 @@ def write_hf_model(
         config: dict[str, Any] = source.config.to_dict()
         config["dtype"] = str(dtype).removeprefix("torch.")
         config["transformers_version"] = _transformers_version()
-        # Programs older than transformers 5 read it at the top level.
-        config.setdefault("rope_theta", dict(source.config.rope_parameters or {}).get("rope_theta"))
-        write_json(
-            new / "config.json",
-            {key: value for key, value in config.items() if value is not None or key != "rope_theta"},
+        rope = rope_keys_of_version_4(
+            source.config.model_type,
+            dict(source.config.rope_parameters or {}),
+            source.config.max_position_embeddings,
         )
+        write_json(new / "config.json", {**config, **rope})
         more = {"eos_token_id": list(source.eos_ids)} if source.eos_ids else {}
         write_json(new / "generation_config.json", {**source.generation, **more})
         source.copy_tokenizer(new)

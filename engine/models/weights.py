@@ -128,6 +128,7 @@ def read_adapter(folder: Path) -> dict[str, LoraPair]:
         or config.get("bias", "none") != "none"
         or config.get("fan_in_fan_out")
         or config.get("trainable_token_indices")
+        or _changes_base(config.get("init_lora_weights"))
     )
     if unsupported:
         raise BadInput(_("only plain LoRA adapters can be exported"), path=folder / ADAPTER_CONFIG)
@@ -154,6 +155,11 @@ def read_adapter(folder: Path) -> dict[str, LoraPair]:
         scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
         pairs[f"{name}.weight"] = LoraPair(parts["A"], parts["B"], scale)
     return pairs
+
+
+def _changes_base(start: Any) -> bool:
+    """Whether an adapter was trained on a base from which its start was subtracted (PiSSA, OLoRA, CorDA, LoftQ)."""
+    return isinstance(start, str) and start.lower().startswith(("pissa", "olora", "corda", "loftq"))
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:

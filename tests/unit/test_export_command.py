@@ -384,6 +384,9 @@ def test_adapters_other_than_plain_lora_are_rejected(tmp_path: Path) -> None:
         {"peft_type": "IA3"},
         {"peft_type": "LORA", "use_dora": True},
         {"peft_type": "LORA", "bias": "all"},
+        {"peft_type": "LORA", "init_lora_weights": "pissa_niter_4"},
+        {"peft_type": "LORA", "init_lora_weights": "olora"},
+        {"peft_type": "LORA", "init_lora_weights": "LoftQ"},
     ):
         (tmp_path / "adapter_config.json").write_text(json.dumps(config))
         with pytest.raises(BadInput, match="plain LoRA"):
