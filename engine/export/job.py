@@ -203,10 +203,10 @@ def _measure(
             step=ctx.check_stop,
         )
         exact = plan.quant in (Quant.F32, Quant.F16) and dtype is torch.float32 and not source.base.is_gguf
-        limit = LOGIT_TOLERANCE if exact else ROUNDED_LOGIT_TOLERANCE
-        stage.detail = _parity_text(result, limit)
+        usual = LOGIT_TOLERANCE if exact else ROUNDED_LOGIT_TOLERANCE
+        stage.detail = _parity_text(result, usual)
         report = msgspec.structs.replace(report, parity=result)
-        if result.same_ids < result.conversations or result.max_logit_difference > limit:
+        if result.same_ids < result.conversations or result.max_logit_difference > usual:
             ctx.log(_("llama.cpp and torch disagree on this file"), "warning")
     return report
 
