@@ -244,6 +244,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             training=True,
         ),
     ] = 2.0
+    sample_every: Annotated[
+        float,
+        Meta(ge=0, le=86_400),
+        SettingInfo(
+            N_("samples"),
+            N_("seconds between two answers of the model in training, shown on the Train tab; 0: none"),
+            (0.0, 10.0, 20.0, 60.0, 300.0, 900.0),
+            unit="s",
+            training=True,
+        ),
+    ] = 20.0
+    """They take at most 3 % of the time of a training."""
     resource_check_interval: Annotated[
         float,
         Meta(ge=0.1, le=600),

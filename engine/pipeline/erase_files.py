@@ -263,6 +263,9 @@ def _without(value: Any, erased: ErasedText, *, key: str = "", listed: bool = Fa
     cleaned = {name: _without(item, erased, key=name, listed=listed) for name, item in value.items()}
     if listed and any(item == "" and value[name] != "" for name, item in cleaned.items()):
         return None
+    if value.get("prompt") and cleaned["prompt"] == "":
+        # What a model answered to an erased question tells of it.
+        cleaned = {name: "" if name == "text" else item for name, item in cleaned.items()}
     cases = value.get("cases")
     if isinstance(cases, list) and len(cleaned["cases"]) < len(cases) and "answers" in cleaned:
         cleaned["answers"] = []

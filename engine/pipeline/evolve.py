@@ -44,6 +44,7 @@ from engine.memory.store import MemoryStore
 from engine.models.card import ModelCard, load_card
 from engine.models.registry import find_model, in_use, promote
 from engine.pipeline.corpus import PreparedCorpus, prepare_corpus
+from engine.pipeline.own_question import own_question
 from engine.pipeline.promote import promote_if_better
 from engine.pipeline.report import iso_local_time, write_validation
 from engine.pipeline.stages import StagePlan, existing_texts, model_summary
@@ -283,6 +284,7 @@ class EvolutionRun:
                     resume=self.record.start_training(cycle),
                     free_memory=partial(free_service_memory, self.ws),
                     batches=batches,
+                    question=own_question(self.store, self.prepared.window),
                 )
             if created and cycle.dataset_stats is not None:
                 cycle.dataset_stats = msgspec.structs.replace(

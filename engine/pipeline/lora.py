@@ -21,6 +21,7 @@ from engine.models.base_models import BaseModel, base_of_adapter, find_base
 from engine.models.card import ADAPTER_CONFIG
 from engine.models.registry import find_model, in_use, new_name
 from engine.pipeline.corpus import counted_pairs, prepare_corpus
+from engine.pipeline.own_question import best_question, own_question
 from engine.pipeline.promote import promote_if_better
 from engine.pipeline.report import Pairs, TrainResult, finish, status_of
 from engine.pipeline.stages import StagePlan, TrainedModel, TrainRequest, model_summary
@@ -114,7 +115,8 @@ def _train_on_corpus(
                 "skipped", base=_base_name(base), pairs=counted_pairs(store), error=str(problem)
             )
             return finish(ctx, request, result)
-        adapter = _lora_stage(ctx, plan, request, base, corpus.dataset, texts)
+        question = own_question(store, corpus.window)
+        adapter = _lora_stage(ctx, plan, request, base, corpus.dataset, texts, question)
         report = validate_candidate(
             ctx,
             plan,
@@ -174,7 +176,11 @@ def _train_on_files(
                 error=str(problem),
             )
             return finish(ctx, request, result)
-    adapter = _lora_stage(ctx, plan, request, base, data, texts)
+    question = best_question(
+        next((message.content for message in row.messages if message.role == "user"), "")
+        for row in data.held_out
+    )
+    adapter = _lora_stage(ctx, plan, request, base, data, texts, question)
     with plan.open(ctx, "validate") as stage:
         loss = measure_forgetting(ws, data.held_out, _compared_path(base), adapter.folder)
         if loss is not None:
@@ -203,8 +209,9 @@ def _lora_stage(
     base: BaseModel,
     data: TrainingDataset,
     texts: Sequence[Path],
+    question: str,
 ) -> TrainedModel:
-    """Train the adapter. The general set is `texts`, else the shipped one."""
+    """Train the adapter. The general set is `texts`, else the shipped one; `question` is a held-out one."""
     params = request.params
     folder = _output_folder(ctx.workspace, params)
     recipe = recipe_for(params, Phase.LORA, time_budget_s=params.time_budget_s, settings=ctx.settings)
@@ -222,6 +229,7 @@ def _lora_stage(
             resume=request.resume,
             add_files=partial(write_gguf_copy, base=base.path, name=folder.name) if base.is_gguf else None,
             free_memory=partial(free_service_memory, ctx.workspace),
+            question=question,
         )
         seconds = time.monotonic() - began
         stage.detail = model_summary(card)

@@ -20,6 +20,7 @@ from engine.models.card import load_card
 from engine.models.registry import find_model, in_use, new_name, promote
 from engine.pipeline.corpus import counted_pairs, prepare_corpus
 from engine.pipeline.lora import lora_fits, train_adapter
+from engine.pipeline.own_question import own_question
 from engine.pipeline.promote import promote_if_better
 from engine.pipeline.report import TrainResult, finish, status_of
 from engine.pipeline.stages import (
@@ -119,7 +120,8 @@ def _train_on_conversations(ctx: RunContext, request: TrainRequest) -> RunResult
                 budget = max(budget - seconds, (1 - BASE_SHARE) * budget)
         else:
             texts = existing_texts(load_card(base))
-        model = _native_stage(ctx, plan, request, base, corpus.dataset, texts, budget)
+        question = own_question(store, corpus.window)
+        model = _native_stage(ctx, plan, request, base, corpus.dataset, texts, budget, question)
         report = validate_candidate(
             ctx,
             plan,
@@ -208,8 +210,9 @@ def _native_stage(
     data: TrainingSet,
     texts: Sequence[Path],
     time_budget_s: float | None,
+    question: str,
 ) -> TrainedModel:
-    """Continue the native model in `base` on the corpus; `texts` are replayed."""
+    """Continue the native model in `base` on the corpus; `texts` are replayed, `question` is a held-out one."""
     params, ws = request.params, ctx.workspace
     folder = Path(params.output) if params.output else ws.models / new_name(ws, "native")
     recipe = recipe_for(params, Phase.NATIVE, time_budget_s=time_budget_s, settings=ctx.settings)
@@ -225,6 +228,7 @@ def _native_stage(
             out=folder,
             resume=request.resume,
             free_memory=partial(free_service_memory, ws),
+            question=question,
         )
         seconds = time.monotonic() - began
         stage.detail = model_summary(card)

@@ -122,6 +122,20 @@ class Evaluated(Event, frozen=True, kw_only=True):
     finite: bool = True
 
 
+class ModelSample(Event, frozen=True, kw_only=True):
+    """What the model in training answers to a prompt. Text of the person: it is not logged, and erased with its source."""
+
+    KIND: ClassVar[str] = "sample"
+    phase: str
+    step: int
+    prompt: str
+    text: str
+    """The completion, at most a few hundred characters; "" when the model ends its answer immediately."""
+    own: bool = False
+    """The prompt is from the person's own texts, held out from the training."""
+    seconds: float = 0.0
+
+
 class EpochDone(Event, frozen=True, kw_only=True):
     """An epoch ended."""
 
@@ -352,6 +366,7 @@ EVENTS: dict[str, type[Event]] = {
         Progress,
         Step,
         Evaluated,
+        ModelSample,
         EpochDone,
         MemoryUsage,
         CheckpointWritten,

@@ -106,6 +106,8 @@ class RunView:
         self.peak_memory_mb: float | None = None
         self.epochs: list[e.EpochDone] = []
         self.evals: list[e.Evaluated] = []
+        self.samples: list[e.ModelSample] = []
+        """What the model wrote during the training, in order of time."""
         self.checkpoints: list[e.CheckpointWritten] = []
         self.last_checkpoint: e.CheckpointWritten | None = None
         self.commands: list[e.CommandHandled] = []
@@ -295,6 +297,10 @@ class RunView:
         if event.loss is not None:
             self._own(event.phase, f"eval:{event.name}").append(self.step_offset + event.step, event.loss)
 
+    def _on_sample(self, event: e.ModelSample, _t: float) -> None:
+        if event.prompt:  # blank when what it quotes was erased
+            _append(self.samples, event)
+
     def _on_epoch(self, event: e.EpochDone, _t: float) -> None:
         _append(self.epochs, event)
 
@@ -373,6 +379,7 @@ class RunView:
         e.Progress: _on_progress,
         e.MemoryUsage: _on_memory,
         e.Evaluated: _on_evaluated,
+        e.ModelSample: _on_sample,
         e.EpochDone: _on_epoch,
         e.CheckpointWritten: _on_checkpoint,
         e.CommandHandled: _on_command,

@@ -32,6 +32,7 @@ def train(job: TrainingJob) -> LoopState:
     recovery = StepRecovery(job, metrics, saver)
     if job.resumed is None:
         governor.evaluate(metrics, recipe.eval_bytes)
+    metrics.sample()
     # Restored last: the measurements above have drawn random numbers.
     if job.rng is not None:
         job.rng.restore()
@@ -70,6 +71,7 @@ def train(job: TrainingJob) -> LoopState:
         last = state.step >= state.max_steps
         if last or state.step % max(1, round(recipe.eval_every * state.max_steps)) == 0:
             governor.evaluate(metrics, recipe.eval_bytes)
+        metrics.sample(last=last)
         if last or metrics.epoch >= state.epoch + 1:
             metrics.epoch_done(lr)
         recovery.checkpoint_saved(retry_on_oom(saver.save_if_due, last))

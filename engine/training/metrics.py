@@ -126,6 +126,12 @@ class TrainingMetrics:
             )
         self.exclude_pause()
 
+    def sample(self, *, last: bool = False) -> None:
+        """Emits what the model writes, when that is due."""
+        samples, job = self.job.samples, self.job
+        if samples is not None and samples.emit_if_due(job.model, job.state.step, last=last):
+            self.exclude_pause()
+
     def epoch_done(self, lr: float) -> None:
         """Ends an epoch, an incomplete last one included: an event and a row of `training_log.json`."""
         state = self.job.state

@@ -19,6 +19,7 @@ from engine.training.chat_batches import ConversationWindows, NativeBatches
 from engine.training.loop import train
 from engine.training.recipe import CurriculumStage, Recipe
 from engine.training.replay import replay_counts_for
+from engine.training.samples import native_samples
 from engine.training.scratch import combined_sha256
 from engine.training.setup import (
     FreeMemory,
@@ -63,12 +64,13 @@ def train_native(
     resume: Path | None = None,
     free_memory: FreeMemory | None = None,
     batches: Callable[..., NativeBatches] = NativeBatches,
+    question: str = "",
 ) -> ModelCard:
     """Continues the model in `base` on a dataset, with loss on the assistant's turns and their stop token
     only.
 
     `batches` builds the batches from the arguments of `NativeBatches`, e.g. with a minimum share of real
-    data. A share of each batch (`recipe.replay`) is text of `replay_files`, whose tails are the general set.
+    data. `question` is a held-out one that the model answers now and then (`ModelSamples`). A share of each batch (`recipe.replay`) is text of `replay_files`, whose tails are the general set.
 
     Raises BadInput for a broken base or dataset or an empty loss mask, NotEnoughData without rows,
     Interrupted after a checkpoint when the run is stopped, RunFailed.
@@ -111,6 +113,9 @@ def train_native(
         )
         if replay is not None:
             replay.on_retry = job.log_retry
+        job.samples = native_samples(
+            ctx, recipe.phase, languages_of([dataset.path]), question, model.config.context
+        )
         with cgroup_memory_limit(budget.mb, ctx.log):
             train(job)
     languages = languages_of([dataset.path])

@@ -16,6 +16,7 @@ from engine.models.transformer import ModelConfig, Transformer
 from engine.training.batches import ScratchBatches
 from engine.training.loop import train
 from engine.training.recipe import ModelSize, Recipe
+from engine.training.samples import text_samples
 from engine.training.setup import (
     FreeMemory,
     find_resume_checkpoint,
@@ -27,7 +28,7 @@ from engine.training.setup import (
     prefetch,
     save_trained_model,
 )
-from engine.training.text_files import chinese_share, languages_of
+from engine.training.text_files import chinese_share, held_out_opening, languages_of
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext
@@ -82,6 +83,9 @@ def train_scratch(
             resumed=resumed,
         )
         stream.on_retry = job.log_retry
+        job.samples = text_samples(
+            ctx, recipe.phase, languages_of(files), held_out_opening(files), model.config.context
+        )
         with cgroup_memory_limit(budget.mb, ctx.log):
             train(job)
     return save_trained_model(

@@ -123,6 +123,19 @@ def general_tail(path: Path) -> FileSpan:
     return FileSpan(path, start, size)
 
 
+def held_out_opening(files: Sequence[Path], length: int = 48) -> str:
+    """The first whole words of the general set of the first of `files` that has one, at most `length` bytes; "" without."""
+    for file in files:
+        text = general_tail(file).read(0, 8 * length).decode("utf-8", "ignore")
+        # The tail begins inside a sentence: what follows its first line break is whole.
+        text = text.partition("\n")[2].strip() or text.partition(" ")[2]
+        line = next((line.strip() for line in text.splitlines() if len(line.strip()) >= length // 4), "")
+        cut = line.encode("utf-8")[:length].decode("utf-8", "ignore")
+        if cut:
+            return cut if cut == line or " " not in cut else cut.rpartition(" ")[0]
+    return ""
+
+
 def languages_of(files: Sequence[Path]) -> list[str]:
     """ "zh" and "en", the more frequent first, each where it has more than 5 % of the bytes."""
     share = chinese_share(files)

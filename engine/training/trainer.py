@@ -29,6 +29,7 @@ from engine.training.text_stream import Tokens, general_windows
 if TYPE_CHECKING:
     from engine.models.adapters import AdapterModel
     from engine.runs.context import RunContext
+    from engine.training.samples import ModelSamples
 
 TrainableModel: TypeAlias = "Transformer | AdapterModel"
 """The trained model: a whole model, or an adapter on a frozen one."""
@@ -73,6 +74,8 @@ class TrainingJob:
     """Memory budget; None: unlimited."""
     eval_tokens: int = EVAL_TOKENS
     """Tokens per forward pass of an evaluation."""
+    samples: ModelSamples | None = None
+    """What the model writes during the phase; None: nothing."""
     log_rows: list[dict[str, float | int | None]] = field(default_factory=list)
 
     @property

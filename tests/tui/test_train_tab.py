@@ -11,7 +11,7 @@ from engine.core.i18n import set_language
 from engine.core.paths import Workspace
 from engine.runs import control
 from engine.runs.control import Reply
-from engine.runs.events import Log, RunStatus, StatusChanged
+from engine.runs.events import Log, ModelSample, RunStatus, StatusChanged
 from engine.runs.kinds import TrainParams
 from engine.runs.rundir import RunDir
 from engine.runs.spec import RunSpec, params_of
@@ -19,6 +19,7 @@ from tests.tui.helpers import text_of, until
 from tests.tui.live_run import LiveRun, live_run
 from tui.app.app import H2QApp
 from tui.screens.ask import Confirm, LinePrompt
+from tui.tabs.train.samples import SamplePane
 from tui.widgets.log import LogPane
 from tui.widgets.virtual_list import VirtualList
 
@@ -115,6 +116,39 @@ async def test_hostile_text_in_a_journal_is_shown_as_text(ws: Workspace) -> None
             assert "␛]0;pwned␇ [red]x[/]" in screen
             assert "<U+202E>z<U+009B>2J" in screen
             assert not {c for c in screen if c != "\n" and not c.isprintable()}
+
+
+def sample(step: int, text: str) -> ModelSample:
+    return ModelSample(phase="native", step=step, prompt="How do I make tea?", text=text, own=True)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_what_the_model_writes_is_shown_newest_on_top(ws: Workspace, size: tuple[int, int]) -> None:
+    app = H2QApp(ws)
+    with live_run(ws) as run:
+        async with app.run_test(size=size) as pilot:
+            await until(pilot, lambda: "tok/s" in text_of(app))
+            assert "Learning rate" in text_of(app), "without samples there is something else to see"
+            run.write(sample(10, "[red]tee tee[/] \x1b[2J"))
+            run.write(sample(20, "Boil some 水"))
+            await until(pilot, lambda: "Boil some 水" in text_of(app))
+            pane = app.query_one(SamplePane)
+            rows = pane.text.splitlines()
+            assert rows == [
+                "step 20  How do I make tea?",
+                "  Boil some 水",
+                "step 10  How do I make tea?",
+                "  [red]tee tee[/] ␛[2J",
+            ]
+            pane.scroll_to(y=pane.max_scroll_y, animate=False)
+            await pilot.pause()
+            shown, before = pane.text.splitlines(), int(pane.scroll_offset.y)
+            run.write(sample(30, "Boil some water."))
+            await until(pilot, lambda: "Boil some water." in pane.text)
+            if before:
+                assert pane.text.splitlines()[int(pane.scroll_offset.y)] == shown[before]
+            await pilot.press("v")
+            await until(pilot, lambda: "Learning rate" in text_of(app))
 
 
 async def test_a_scrolled_up_log_keeps_its_place(ws: Workspace) -> None:

@@ -20,6 +20,7 @@ from engine.models.adapters import AdapterModel, attach_adapter, new_adapter, sa
 from engine.models.base_models import BaseModel, adapter_card
 from engine.models.card import Lineage, ModelCard
 from engine.models.hf import check_four_bit, load_base, load_chat_template
+from engine.models.token_bytes import token_bytes
 from engine.training.checkpoint import Checkpoint
 from engine.training.devices import Device, choose_device
 from engine.training.loop import train
@@ -36,6 +37,7 @@ from engine.training.native import TrainingDataset, merge_lineage
 from engine.training.peak_memory import PeakMemory
 from engine.training.recipe import CurriculumStage, Recipe
 from engine.training.replay import replay_counts_for
+from engine.training.samples import ModelSamples, adapter_samples
 from engine.training.scratch import combined_sha256
 from engine.training.setup import FreeMemory, find_resume_checkpoint, make_job, memory_budget
 from engine.training.text_files import languages_of
@@ -57,6 +59,7 @@ class _LoraInputs:
     """Id of the padding token."""
     data_sha256: str
     recipe: Recipe
+    samples: ModelSamples
 
 
 def train_lora(
@@ -71,11 +74,13 @@ def train_lora(
     resume: Path | None = None,
     free_memory: FreeMemory | None = None,
     add_files: Callable[[Path], None] | None = None,
+    question: str = "",
 ) -> ModelCard:
     """Trains an adapter on `base` (or continues `base.adapter`) and writes it as a PEFT directory to `out`.
 
     The loss is on the assistant's turns and their end tokens. `add_files` may add files to the directory
-    before it is renamed, so that they appear atomically with the adapter.
+    before it is renamed, so that they appear atomically with the adapter. `question` is a held-out one that
+    the model answers now and then (`ModelSamples`).
 
     Raises UsageProblem for a base that does not fit the memory budget (before it is loaded), BadInput for
     broken files or an empty loss mask, NotEnoughData without rows, Interrupted after a checkpoint when the
@@ -83,7 +88,7 @@ def train_lora(
     """
     budget = memory_budget(ctx, recipe, free_memory)
     resumed = find_resume_checkpoint(ctx, recipe, resume)
-    inputs = _prepare_inputs(ctx, recipe, base, dataset, general, budget, resumed)
+    inputs = _prepare_inputs(ctx, recipe, base, dataset, general, budget, resumed, question)
     # Frees the tokenizer: one of 150,000 entries takes 240 MB and is not needed any more.
     PeakMemory(inputs.device.name).drop_caches()
     recipe, fit = inputs.recipe, inputs.fit
@@ -116,6 +121,7 @@ def train_lora(
     assert isinstance(job, LoraJob)
     job.windows = inputs.general
     job.token_mb = token_mb(base.dimensions, fit.dtype, checkpointing=fit.activation_checkpointing)
+    job.samples = inputs.samples
     if fit.activation_checkpointing and resumed is None:
         job.state.activation_checkpointing = adapter_model.activation_checkpointing = True
     with cgroup_memory_limit(budget.mb, ctx.log):
@@ -154,6 +160,7 @@ def _prepare_inputs(
     general: Sequence[Path],
     budget: Budget,
     resumed: Checkpoint | None,
+    question: str,
 ) -> _LoraInputs:
     """Device, format and window that fit the budget, and the rendered conversations."""
     old = resumed.state if resumed is not None else None
@@ -215,6 +222,9 @@ def _prepare_inputs(
         pad=next((id_ for id_ in (tokenizer.pad_token_id, tokenizer.eos_token_id) if id_ is not None), 0),
         data_sha256=_digest(digests, fit),
         recipe=recipe,
+        samples=adapter_samples(
+            ctx, recipe.phase, languages_of([dataset.path]), question, chat, token_bytes(chat)
+        ),
     )
 
 

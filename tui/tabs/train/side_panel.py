@@ -1,4 +1,5 @@
-"""The panel next to the loss: the learning rate, the events of the run, or the cycles of an evolution."""
+"""The panel next to the loss: what the model writes, the learning rate, the events of the run, or the cycles of an
+evolution."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from engine.core.i18n import N_, _
 from engine.runs.kinds import RunKind
 from engine.runs.view import RunView
 from tui.tabs.train.lineage import lineage
+from tui.tabs.train.samples import SamplePane
 from tui.terminal.glyphs import Glyphs
 from tui.terminal.text import safe
 from tui.widgets.annotations import annotation_lines, no_annotations
@@ -23,18 +25,20 @@ from tui.widgets.plot import Curve, Plot
 class SideView(StrEnum):
     """What the panel shows."""
 
+    SAMPLES = "samples"
     LEARNING_RATE = "lr"
     EVENTS = "marks"
     CYCLES = "cycles"
 
 
 TITLES = {
+    SideView.SAMPLES: N_("The model writes"),
     SideView.LEARNING_RATE: N_("Learning rate"),
     SideView.EVENTS: N_("Events"),
     SideView.CYCLES: N_("Evolution"),
 }
-_VIEWS = (SideView.LEARNING_RATE, SideView.EVENTS)
-_EVOLUTION_VIEWS = (SideView.CYCLES, SideView.EVENTS, SideView.LEARNING_RATE)
+_VIEWS = (SideView.SAMPLES, SideView.LEARNING_RATE, SideView.EVENTS)
+_EVOLUTION_VIEWS = (SideView.CYCLES, SideView.SAMPLES, SideView.EVENTS, SideView.LEARNING_RATE)
 
 
 class SidePanel(Vertical):
@@ -43,6 +47,7 @@ class SidePanel(Vertical):
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__(id="lr-panel", classes="panel")
         self.glyphs = glyphs
+        self._samples = SamplePane(id="samples")
         self._rate_plot = Plot(id="lr", ascii_only=glyphs.ascii, x_axis=False)
         self._events = LogPane(id="marks", alert=glyphs.alert)
         self._cycles = CellLines(id="cycles")
@@ -53,6 +58,7 @@ class SidePanel(Vertical):
         self._run: RunView | None = None
 
     def compose(self) -> ComposeResult:
+        yield self._samples
         yield self._rate_plot
         yield self._events
         yield self._cycles
@@ -78,6 +84,7 @@ class SidePanel(Vertical):
     def clear(self) -> None:
         """No run, or one whose journal is not read yet."""
         self._run = None
+        self._samples.set_samples((), new=True)
         self._rate_plot.clear("")
         self._events.replace((), "")
         self._cycles.set_lines([])
@@ -88,9 +95,13 @@ class SidePanel(Vertical):
         self._run = run
         evolves = bool(run.cycles) or (run.spec is not None and run.spec.kind is RunKind.EVOLVE)
         self._views = _EVOLUTION_VIEWS if evolves else _VIEWS
+        if not run.samples:
+            self._views = tuple(view for view in self._views if view is not SideView.SAMPLES)
         chosen = self._chosen
         self._switch_to(chosen if chosen is not None and chosen in self._views else self._views[0])
-        if self.view is SideView.LEARNING_RATE:
+        if self.view is SideView.SAMPLES:
+            self._samples.set_samples(run.samples, new=new)
+        elif self.view is SideView.LEARNING_RATE:
             self._draw_rate(run, new=new)
         elif self.view is SideView.EVENTS:
             self._draw_events(run, new=new)
@@ -102,6 +113,7 @@ class SidePanel(Vertical):
             return
         self._shown = view
         self.border_title = safe(_(TITLES[view]))
+        self._samples.display = view is SideView.SAMPLES
         self._rate_plot.display = view is SideView.LEARNING_RATE
         self._events.display = view is SideView.EVENTS
         self._cycles.display = view is SideView.CYCLES
