@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from engine.core.errors import BadInput
 from engine.export.gguf_writer import write_gguf_adapter
 from engine.export.llama_cpp import LlamaCpp
+from engine.export.parity import conversations
 from engine.export.quant import Quant
+from engine.models.chat_template import ChatTemplate
 from engine.models.gguf.model import open_gguf
 from engine.models.gguf.tokenizer import PRE_TOKENIZERS
 from engine.models.weights import GgufWeights, LoraPair, MergedWeights, SafetensorsWeights, load_weights
@@ -179,6 +181,16 @@ def test_an_adapter_on_every_matrix_changes_llama_cpp_as_transformers(tmp_path: 
     ids = ids_of(case)
     with LlamaCpp(path, adapter=adapter) as served:
         assert difference(served, log_probabilities(merged, ids), ids) < 2 * case.tolerance
+
+
+@pytest.mark.parametrize("name", ["llama with SentencePiece", "gemma3", "phi4-mini"])
+def test_a_conversation_has_the_prompt_of_llama_cpp(tmp_path: Path, name: str) -> None:
+    path, _hf, _model = written(CASES[name], tmp_path)
+    chat = ChatTemplate(open_gguf(path).tokenizer())
+    with LlamaCpp(path) as served:
+        for messages in conversations():
+            plain = [{"role": message.role, "content": message.content} for message in messages]
+            assert chat.prompt(messages) == served.tokenize(served.template(plain))
 
 
 @pytest.mark.parametrize("prefix", [True, False])
