@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,10 @@ from engine.core.i18n import _
 from engine.core.outputs import ADAPTER_FOLDER, new_folder
 from engine.models.base_models import adapter_card
 from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, ModelCard, encode_card, weights_changed
+from engine.models.lean.install import joined_row, keeps_apart, make_lean
+from engine.models.lean.joined_attention import JoinedRow
+from engine.models.lean.low_rank import SharedDropout
 from engine.models.losses import has_linear_head, token_losses
-
-CHECKPOINTING = {"use_reentrant": False}
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,23 @@ class AdapterModel(nn.Module):
         self.config = AdapterModelConfig(context=context, dim=text.hidden_size, vocab=text.vocab_size)
         self._checkpointing = False
         self.linear_head = has_linear_head(base)
+        self._dropout: SharedDropout | None = None
+        self._row: JoinedRow | None = None
+
+    def make_lean(self, *, fused: bool) -> None:
+        """Replaces layers by faster ones that compute the same; `fused`: with the kernels of
+        `engine.models.kernels.build`."""
+        self._dropout = make_lean(self.peft, fused=fused)
+
+    def joins_rows(self, *, fused: bool, longest: int) -> bool:
+        """Whether a row may join conversations of up to `longest` tokens, measured on short ones; then `losses` takes
+        rows with `joined`."""
+        self._row = joined_row(self.base, fused=fused, longest=longest)
+        return self._row is not None
+
+    def packs_rows(self) -> bool:
+        """Whether conversations packed into padded rows are kept apart by the model, measured on short ones."""
+        return keeps_apart(self.base)
 
     @property
     def base(self) -> Any:
@@ -66,7 +86,8 @@ class AdapterModel(nn.Module):
     @activation_checkpointing.setter
     def activation_checkpointing(self, on: bool) -> None:
         if on and not self._checkpointing:
-            self.base.activation_checkpointing_enable(dict(CHECKPOINTING))
+            contexts = {} if self._row is None else {"context_fn": self._row.checkpoint_contexts}
+            self.base.activation_checkpointing_enable({"use_reentrant": False, **contexts})
         elif self._checkpointing and not on:
             self.base.activation_checkpointing_disable()
         self._checkpointing = on
@@ -76,12 +97,30 @@ class AdapterModel(nn.Module):
         logits: Tensor = self.base(input_ids=ids, position_ids=positions, use_cache=False).logits
         return logits
 
-    def losses(self, ids: Tensor, targets: Tensor, mask: Tensor, positions: Tensor | None = None) -> Tensor:
+    def losses(
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        mask: Tensor,
+        positions: Tensor | None = None,
+        *,
+        joined: bool = False,
+    ) -> Tensor:
         """-log p of `targets` where `mask`, 0 elsewhere; all `(rows, length)`, float32.
 
-        Conversations packed into one row do not attend to each other: their `positions` start at 0 each.
+        Conversations packed into one row do not attend to each other: their `positions` start at 0 each. `joined`:
+        the only row has no padding between them (`joins_rows`).
         """
-        return token_losses(self.base, ids, targets, mask, positions, linear_head=self.linear_head)
+        context: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if joined:
+            assert self._row is not None and positions is not None
+            context = self._row.active(_spans(positions[0]))
+        try:
+            with context:
+                return token_losses(self.base, ids, targets, mask, positions, linear_head=self.linear_head)
+        finally:
+            if self._dropout is not None:
+                self._dropout.forget()
 
     def parameters_count(self) -> int:
         """Trainable parameters, those of the adapter."""
@@ -113,6 +152,12 @@ class AdapterModel(nn.Module):
         memo[id(self)] = clone
         clone.__dict__.update({name: copy.deepcopy(value, memo) for name, value in self.__dict__.items()})
         return clone
+
+
+def _spans(positions: Tensor) -> list[tuple[int, int]]:
+    """(start, end) of each conversation of a row: its positions start at 0."""
+    starts = (positions == 0).nonzero()[:, 0].tolist()
+    return list(pairwise([*starts, len(positions)]))
 
 
 def attach_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:

@@ -16,9 +16,9 @@ CHUNK_BYTES = 32 << 20
 def chunked_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
     """-log p of each target, `(tokens,)` in float32, from hidden states `(tokens, dim)` and a head `(vocab, dim)`.
 
-    Logits are computed chunk by chunk, and again in the backward pass, so memory does not grow with tokens times
-    vocabulary (as in Liger's fused linear cross-entropy, arXiv 2410.10989). `F.linear_cross_entropy` of torch 2.13
-    gives the same losses, but its gradients round differently. torch's own chunked
+    Logits are computed chunk by chunk, so memory does not grow with tokens times vocabulary (as in Liger's fused
+    linear cross-entropy, arXiv 2410.10989). With a frozen head the gradient of the hidden states is taken in the
+    forward pass; else the logits are computed again in the backward pass. torch's own chunked
     `linear_cross_entropy` (2.13) rounds differently and takes twice the time on a CPU.
     """
     apply: Any = _ChunkedCrossEntropy.apply
@@ -29,31 +29,45 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, t
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
-        ctx.save_for_backward(hidden, weight, bias, targets)
-        losses = [
-            F.cross_entropy(_logits(part, weight, bias), labels, reduction="none")
-            for part, labels in _chunks(hidden, targets, weight.shape[0])
-        ]
-        return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, targets = ctx.saved_tensors
-        d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        d_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        d_bias = torch.zeros_like(bias, dtype=torch.float32) if ctx.needs_input_grad[2] else None
+        frozen = not weight.requires_grad and (bias is None or not bias.requires_grad)
+        ctx.slopes = frozen and hidden.requires_grad
+        slopes = torch.empty(hidden.shape, dtype=weight.dtype, device=hidden.device) if ctx.slopes else None
+        losses = torch.empty(len(hidden), dtype=_precise(weight.dtype), device=hidden.device)
         start = 0
         for part, labels in _chunks(hidden, targets, weight.shape[0]):
             end = start + len(part)
-            # Gradient of the logits: (softmax - one-hot) times the gradient of the loss.
-            d_logits = _logits(part, weight, bias).softmax(dim=-1)
-            d_logits[torch.arange(len(part), device=d_logits.device), labels] -= 1
+            logits = _logits(part, weight, bias)
+            losses[start:end] = F.cross_entropy(logits, labels, reduction="none")
+            if slopes is not None:
+                torch.matmul(_logit_slopes(logits, labels).to(weight.dtype), weight, out=slopes[start:end])
+            start = end
+        if slopes is not None:
+            # The head is frozen: the gradient of a loss only scales its row.
+            ctx.save_for_backward(slopes)
+        else:
+            ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.format = hidden.dtype
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.slopes:
+            (slopes,) = ctx.saved_tensors
+            return (slopes * gradients[0][:, None]).to(ctx.format), None, None, None
+        hidden, weight, bias, targets = ctx.saved_tensors
+        d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        d_weight = torch.zeros_like(weight, dtype=_precise(weight.dtype)) if ctx.needs_input_grad[1] else None
+        d_bias = torch.zeros_like(bias, dtype=_precise(bias.dtype)) if ctx.needs_input_grad[2] else None
+        start = 0
+        for part, labels in _chunks(hidden, targets, weight.shape[0]):
+            end = start + len(part)
+            d_logits = _logit_slopes(_logits(part, weight, bias), labels)
             d_logits *= gradients[0][start:end, None]
             low = d_logits.to(weight.dtype)
             if d_hidden is not None:
-                torch.matmul(low, weight, out=d_hidden[start:end])
+                d_hidden[start:end] = low @ weight
             if d_weight is not None:
-                d_weight += low.T @ part
+                d_weight += low.T @ part.to(weight.dtype)
             if d_bias is not None:
                 d_bias += d_logits.sum(dim=0)
             start = end
@@ -65,8 +79,21 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         )
 
 
+def _logit_slopes(logits: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of each row's loss with respect to its logits: softmax less one-hot."""
+    slopes = logits.softmax(dim=-1)
+    slopes[torch.arange(len(labels), device=labels.device), labels] -= 1
+    return slopes
+
+
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return F.linear(hidden.to(weight.dtype), weight, bias).float()
+    logits = F.linear(hidden.to(weight.dtype), weight, bias)
+    return logits.to(_precise(logits.dtype))
+
+
+def _precise(dtype: torch.dtype) -> torch.dtype:
+    """float32, or more where the model has it."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _chunks(hidden: Tensor, targets: Tensor, vocab: int) -> zip[tuple[Tensor, Tensor]]:
@@ -88,7 +115,7 @@ def token_losses(
     if linear_head:
         hidden = model.get_decoder()(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
         head = model.get_output_embeddings()
-        values = chunked_cross_entropy(hidden[mask], head.weight, head.bias, targets[mask])
+        values = chunked_cross_entropy(hidden[mask], head.weight, head.bias, targets[mask]).float()
     else:
         logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[mask].float()
         values = F.cross_entropy(logits, targets[mask], reduction="none")

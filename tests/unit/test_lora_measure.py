@@ -36,10 +36,12 @@ def job(root: Path) -> LoraJob:
     """A job of ten conversations in steps of ten, on a tiny model."""
     settings = recipe(batch=10)
     source = LoraBatches(windows(), settings, 4096, pad=0, layout=RowLayout.JOINED)
+    model = adapter_model()
+    assert model.joins_rows(fused=False, longest=128)
     made = make_job(
         new_run(root),
         settings,
-        adapter_model(),
+        model,
         source,
         general=[],
         data_sha256="",

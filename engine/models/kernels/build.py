@@ -28,6 +28,8 @@ BUILD_S = 60.0
 SIGNATURES = {
     "norm_forward": "ppppiif",
     "norm_backward": "ppppppii",
+    "frozen_norm_forward": "ppppiif",
+    "frozen_norm_backward": "pppppii",
     "rope_forward": "ppppppiiiif",
     "rope_backward": "ppppppppiiii",
     "swiglu_forward": "pppi",

@@ -115,6 +115,42 @@ void norm_backward(const T *gradient, const float *x, const float *weight, const
     sum_threads(parts, dweight, width);
 }
 
+// The same with a frozen weight and with input and output in one format.
+template <class T>
+void frozen_norm_forward(const T *x, const float *weight, T *out, float *scales, int64_t rows, int64_t width,
+                         float eps) {
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < rows; ++row) {
+        const T *from = x + row * width;
+        T *to = out + row * width;
+        float squares = 0.0f;
+#pragma omp simd reduction(+ : squares)
+        for (int64_t i = 0; i < width; ++i) squares += get(from[i]) * get(from[i]);
+        const float scale = 1.0f / std::sqrt(squares / width + eps);
+        scales[row] = scale;
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i) put(to[i], get(from[i]) * scale * weight[i]);
+    }
+}
+
+template <class T>
+void frozen_norm_backward(const T *gradient, const T *x, const float *weight, const float *scales, T *dx, int64_t rows,
+                          int64_t width) {
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < rows; ++row) {
+        const T *up = gradient + row * width;
+        const T *from = x + row * width;
+        const float scale = scales[row];
+        float dot = 0.0f;
+#pragma omp simd reduction(+ : dot)
+        for (int64_t i = 0; i < width; ++i) dot += get(up[i]) * weight[i] * get(from[i]);
+        const float pull = dot * scale * scale / width;
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i)
+            put(dx[row * width + i], scale * (get(up[i]) * weight[i] - get(from[i]) * pull));
+    }
+}
+
 // Heads are normalised and rotated: (batch, time, heads, width) to (batch, heads, time, width).
 template <class T>
 void rope_forward(const T *x, const float *weight, const float *cosine, const float *sine, T *out, float *scales,
@@ -261,6 +297,14 @@ void softmax_backward(T *gradient, const T *probabilities, int64_t heads, int64_
     extern "C" void norm_backward_##name(const T *g, const float *x, const float *w, const float *scales, float *dx,   \
                                          float *dw, int64_t rows, int64_t width) {                                     \
         norm_backward(g, x, w, scales, dx, dw, rows, width);                                                           \
+    }                                                                                                                  \
+    extern "C" void frozen_norm_forward_##name(const T *x, const float *w, T *out, float *scales, int64_t rows,         \
+                                               int64_t width, float eps) {                                             \
+        frozen_norm_forward(x, w, out, scales, rows, width, eps);                                                      \
+    }                                                                                                                  \
+    extern "C" void frozen_norm_backward_##name(const T *g, const T *x, const float *w, const float *scales, T *dx,     \
+                                                int64_t rows, int64_t width) {                                         \
+        frozen_norm_backward(g, x, w, scales, dx, rows, width);                                                        \
     }                                                                                                                  \
     extern "C" void rope_forward_##name(const T *x, const float *w, const float *c, const float *s, T *out,            \
                                         float *scales, int64_t batch, int64_t time, int64_t heads, int64_t width,      \

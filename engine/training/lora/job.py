@@ -71,7 +71,9 @@ class LoraJob(TrainingJob):
         device = self.device.name
         positions = None if part.positions is None else part.positions.to(device)
         mask = (part.weights != 0) | (part.report_weights != 0)
-        return self.model.losses(part.ids.to(device), part.targets.to(device), mask.to(device), positions)
+        return self.model.losses(
+            part.ids.to(device), part.targets.to(device), mask.to(device), positions, joined=part.joined > 0
+        )
 
     @torch.no_grad()
     def evaluate(self, limit: int) -> float | None:

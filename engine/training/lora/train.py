@@ -24,7 +24,7 @@ from engine.models.token_bytes import token_bytes
 from engine.training.checkpoint import Checkpoint
 from engine.training.devices import Device, choose_device
 from engine.training.loop import train
-from engine.training.lora.data import LoraBatches, LoraWindows, render_windows
+from engine.training.lora.data import LoraBatches, LoraWindows, RowLayout, render_windows
 from engine.training.lora.fit import LoraFit, fit_to_budget, token_mb
 from engine.training.lora.job import (
     EVAL_LENGTH,
@@ -104,12 +104,13 @@ def train_lora(
             parameters=adapter_model.parameters_count() / 1e6, base=base.name, size=base.parameters / 1e6
         )
     )
+    layout = _choose_layout(ctx, adapter_model, inputs)
     max_tokens = resumed.state.tokens_per_micro_batch if resumed is not None else fit.context
     job = make_job(
         ctx,
         recipe,
         adapter_model,
-        LoraBatches(inputs.data, recipe, max_tokens, inputs.pad),
+        LoraBatches(inputs.data, recipe, max_tokens, inputs.pad, layout),
         general=general,
         data_sha256=inputs.data_sha256,
         max_tokens=max_tokens,
@@ -146,6 +147,24 @@ def train_lora(
     return save_adapter(out, peft, card, add_files)
 
 
+def _choose_layout(ctx: RunContext, model: AdapterModel, inputs: _LoraInputs) -> RowLayout:
+    """How conversations share rows, measured on the loaded model, whose layers are made lean here."""
+    model.make_lean(fused=inputs.device.fused)
+    if not inputs.recipe.adapter.packing:
+        return RowLayout.APART
+    if model.joins_rows(fused=inputs.device.fused, longest=int(inputs.data.lengths.max())):
+        return RowLayout.JOINED
+    if model.packs_rows():
+        return RowLayout.PACKED
+    ctx.log(
+        _(
+            "conversations are not packed: in a row of this model one would change what is learnt from the next"
+        ),
+        "warning",
+    )
+    return RowLayout.APART
+
+
 def base_lineage(base: BaseModel) -> Lineage:
     """The training lineage of the base, or of the adapter that is continued; empty without a card."""
     card = adapter_card(base.adapter or base.path)
@@ -165,7 +184,11 @@ def _prepare_inputs(
     """Device, format and window that fit the budget, and the rendered conversations."""
     old = resumed.state if resumed is not None else None
     width = base.dimensions.hidden
-    device = choose_device(width) if old is None else choose_device(width, threads=old.threads, bf16=old.bf16)
+    device = (
+        choose_device(width)
+        if old is None
+        else choose_device(width, threads=old.threads, bf16=old.bf16, fused=old.fused)
+    )
     four_bit = _four_bit(ctx, recipe, base, device.name)
     chat = load_chat_template(base)
     if chat.is_fallback:
