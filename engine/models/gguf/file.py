@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +21,10 @@ from torch import Tensor
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
+from engine.models.gguf.header import ARRAY, GgufReader, open_binary, truncated
 
 CHUNK = 1 << 22
 """Elements dequantized per call: 16 MB as float32, about four times that inside the gguf library."""
-MAX_ITEMS = 1 << 22
-"""Maximum entries of an array or table; the largest vocabularies have about 300,000 tokens and as many merges."""
-MAX_STRING = 1 << 24
-_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
 _UNQUANTIZED = {
     GGMLQuantizationType.F32: torch.float32,
     GGMLQuantizationType.F16: torch.float16,
@@ -121,7 +116,7 @@ class GgufFile:
         data = np.empty((stop - start, row_bytes), dtype=np.uint8)
         with self.path.open("rb", buffering=0) as file:
             if _fill(file, tensor.offset + start * row_bytes, data.reshape(-1)) != data.nbytes:
-                raise _truncated(self.path)
+                raise truncated(self.path)
         return _values(data, tensor.type)
 
     def read(self, tensor: GgufTensor) -> Tensor:
@@ -151,38 +146,19 @@ def read_gguf(path: Path) -> GgufFile:
     Raises BadInput when the file is missing, unreadable, not GGUF, of another byte order or version, truncated, part
     of a split model, or has a tensor of an unsupported type.
     """
-    try:
-        with path.open("rb") as file:
-            return _HeaderParser(path, file).parse()
-    except FileNotFoundError as problem:
-        raise BadInput(_("the file does not exist"), path=path) from problem
-    except (IsADirectoryError, PermissionError) as problem:
-        raise BadInput(
-            _("the file cannot be read ({reason})").format(reason=problem.strerror), path=path
-        ) from problem
+    with open_binary(path) as file:
+        return _HeaderParser(path, file).parse()
 
 
-class _HeaderParser:
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self.path, self.file = path, file
-        self.size = os.fstat(file.fileno()).st_size
-
+class _HeaderParser(GgufReader):
     def parse(self) -> GgufFile:
-        if self.file.read(4) != b"GGUF":
-            raise BadInput(_("this is not a GGUF file"), path=self.path)
-        version: int = self.scalar("I")
-        if version not in (2, 3):
-            raise BadInput(
-                _("GGUF version {version} is not supported; versions 2 and 3 are").format(version=version),
-                path=self.path,
-            )
-        tensor_count, key_count = self.count("Q"), self.count("Q")
+        tensor_count, key_count = self.start(), self.count("Q")
         metadata: dict[str, Any] = {}
         types: dict[str, tuple[int, int | None]] = {}
         for _number in range(key_count):
             key, kind = self.string(), self.scalar("I")
             types[key] = kind, None
-            if kind == _ARRAY:
+            if kind == ARRAY:
                 types[key] = kind, self.scalar("I")
                 metadata[key] = self.items(types[key][1])
             else:
@@ -217,7 +193,7 @@ class _HeaderParser:
             raise self.broken()
         nbytes = elements // block * block_bytes
         if offset + nbytes > self.size:
-            raise _truncated(self.path)
+            raise truncated(self.path)
         return GgufTensor(name, shape, type_, offset, nbytes)
 
     def entry(self) -> tuple[str, tuple[int, ...], int, int]:
@@ -228,55 +204,8 @@ class _HeaderParser:
         shape = tuple(self.scalar("Q") for _number in range(dimensions))
         return name, shape[::-1], self.scalar("I"), self.scalar("Q")
 
-    def value(self, kind: int) -> Any:
-        if kind in _SCALARS:
-            return self.scalar(_SCALARS[kind])
-        if kind == _STRING:
-            return self.string()
-        raise self.broken()
-
-    def items(self, kind: int | None) -> list[Any]:
-        count = self.count("Q")
-        if kind == _STRING:
-            return [self.string() for _number in range(count)]
-        if kind not in _SCALARS:
-            raise self.broken()
-        code = "<" + str(count) + _SCALARS[kind]
-        return list(struct.unpack(code, self.read_exactly(struct.calcsize(code))))
-
-    def string(self) -> str:
-        length: int = self.scalar("Q")
-        if length > MAX_STRING:
-            raise self.broken()
-        try:
-            return self.read_exactly(length).decode("utf-8")
-        except UnicodeDecodeError:
-            raise self.broken() from None
-
-    def count(self, code: str) -> int:
-        number: int = self.scalar(code)
-        if number > MAX_ITEMS:
-            raise self.broken()
-        return number
-
-    def scalar(self, code: str) -> Any:
-        return struct.unpack("<" + code, self.read_exactly(struct.calcsize("<" + code)))[0]
-
-    def read_exactly(self, length: int) -> bytes:
-        data = self.file.read(length)
-        if len(data) != length:
-            raise _truncated(self.path)
-        return data
-
-    def broken(self) -> BadInput:
-        return BadInput(_("the header of the GGUF file is broken"), path=self.path)
-
     def unsupported(self, name: str, kind: str) -> BadInput:
         return BadInput(
             _("tensor {name} of the GGUF file has the unsupported type {kind}").format(name=name, kind=kind),
             path=self.path,
         )
-
-
-def _truncated(path: Path) -> BadInput:
-    return BadInput(_("the GGUF file is truncated"), path=path)

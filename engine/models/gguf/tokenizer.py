@@ -13,6 +13,7 @@ from gguf import TokenType
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.models.gguf.file import GgufFile
+from engine.models.gguf.header import BYTE_LEVEL, SENTENCEPIECE
 from engine.models.gguf.sentencepiece import sentencepiece_backend
 from engine.models.tokenizer import CHAT_TEMPLATE
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-BYTE_LEVEL, SENTENCEPIECE = "gpt2", "llama"
-"""Values of `tokenizer.ggml.model`."""
 _CONTRACTIONS = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
