@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any
 from engine.core.files import file_sha256
 from engine.core.paths import Workspace
 from engine.export.vocabulary import Vocabulary, read_vocabulary
-from engine.models.base_models import BaseModel, adapter_card, base_of_adapter, find_base
+from engine.models.base_models import BaseModel, adapter_card, find_base
 from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, WEIGHTS_FILE, ModelCard, load_card, weights_changed
 from engine.models.gguf.file import GgufFile
 from engine.models.gguf.model import GgufModel, open_gguf
-from engine.models.ollama.store import installed_tags
-from engine.models.registry import NAME, list_models, unknown_model
 from engine.models.resolve import ModelKind, kind_of
 from engine.models.weights import (
     GgufWeights,
@@ -153,21 +151,14 @@ class ExportSource:
 
 
 def find_export_source(ws: Workspace, name: str) -> ExportSource:
-    """The source for the name of a model or adapter in the workspace, a directory, a GGUF file or an Ollama tag.
+    """The source for `name` (`resolve.find_place`).
 
     Raises BadInput when nothing is found or headers are broken; ServiceUnreachable for a tag outside the local
     stores while Ollama does not answer.
     """
-    for folder in (ws.adapters / name, Path(name).expanduser()):
-        if kind_of(folder) is ModelKind.ADAPTER and (NAME.fullmatch(name) or "/" in name):
-            base = base_of_adapter(ws, folder.resolve())
-            return ExportSource(folder.resolve().name, base, adapter_card(folder))
-    plain = NAME.fullmatch(name) is not None and not Path(name).exists()
-    tag = ":" in name or f"{name}:latest" in installed_tags()
-    if plain and not (ws.models / name / CARD_FILE).is_file() and not tag:
-        known = ", ".join(card.name for card in list_models(ws)[:5])
-        raise unknown_model(name, known)
     base = find_base(ws, name)
+    if base.adapter is not None:
+        return ExportSource(base.adapter.name, base, adapter_card(base.adapter))
     card = load_card(base.path) if not base.is_gguf and (base.path / CARD_FILE).is_file() else None
     return ExportSource(_file_name(card.name if card is not None else base.name), base, card)
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from engine.core.paths import Workspace
 from engine.inference.language_model import LanguageModel
 from engine.models.base_models import find_base
-from engine.models.ollama.client import MODEL_PREFIX
-from engine.models.resolve import ModelKind, kind_of, resolve_model, split_adapter
+from engine.models.ollama.running import installed_models
+from engine.models.ollama.store import find_manifest
+from engine.models.resolve import ModelKind, find_place, kind_of, split_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -28,28 +29,33 @@ def open_language_model(ws: Workspace, model: str | Path, *, serving: bool = Fal
     """Loads a model. Blocking; imports torch only for a backend that needs it.
 
     Args:
-        model: a name (registry, directory, `ollama:TAG`, or `BASE + ADAPTER`), or the folder or GGUF file itself.
-        serving: the model only generates, next to other work on this machine.
+        model: a name as in `find_place`, or `BASE + ADAPTER`, or the folder or GGUF file itself.
+        serving: the model only generates, next to other work on this machine. A tag is then left to Ollama, where that
+            answers; otherwise its file is read from Ollama's store.
 
     Raises BadInput for an unknown or broken model, ServiceUnreachable when its base is in Ollama and that does not answer.
     """
-    adapter_base = ""
-    if isinstance(model, str):
-        if model.startswith(MODEL_PREFIX):
-            from engine.inference.backends.ollama import OllamaModel
+    place = find_place(ws, str(model))
+    adapter_base = split_adapter(model)[1] if isinstance(model, str) else ""
+    if place.tag and (find_manifest(place.tag) is None or (serving and _is_served(place.tag))):
+        from engine.inference.backends.ollama import OllamaModel
 
-            return OllamaModel(model.removeprefix(MODEL_PREFIX))
-        folder, adapter_base = resolve_model(ws, model), split_adapter(model)[1]
-    else:
-        folder = model
-    if kind_of(folder) is ModelKind.NATIVE:
+        return OllamaModel(place.tag)
+    if place.kind is ModelKind.NATIVE:
         from engine.inference.backends.native import NativeModel
 
-        return NativeModel.load(folder, single_thread=serving)
+        return NativeModel.load(place.path, single_thread=serving)
     from engine.inference.backends.hf import HFModel
 
-    base = find_base(ws, adapter_base or str(folder))
-    return HFModel.load(replace(base, adapter=folder) if adapter_base else base, name=folder.name)
+    base = find_base(ws, adapter_base or place.reference)
+    if adapter_base:
+        base = replace(base, adapter=place.path)
+    return HFModel.load(base, name=base.adapter.name if base.adapter is not None else base.name)
+
+
+def _is_served(tag: str) -> bool:
+    """Whether an Ollama on this machine answers and has `tag`."""
+    return bool({tag, f"{tag}:latest"} & set(installed_models()))
 
 
 def open_pair(ws: Workspace, first: Path, second: Path) -> tuple[LanguageModel, LanguageModel]:

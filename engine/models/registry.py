@@ -23,11 +23,12 @@ import msgspec
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.files import file_sha256, fsync_dir, make_dirs, write_bytes
 from engine.core.i18n import _, bracketed
-from engine.core.paths import Workspace
+from engine.core.paths import Workspace, resolve_path
 from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, WEIGHTS_FILE, ModelCard, read_card, weights_changed
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 """Model names, which are valid names for Ollama too."""
+GGUF_SUFFIX = ".gguf"
 STAMP = re.compile(r"\d{8}_\d{6}")
 STAMP_FORMAT = "%Y%m%d_%H%M%S"
 
@@ -65,7 +66,8 @@ def list_models(ws: Workspace) -> list[ModelCard]:
         if folder.name.startswith(".") or not (folder / CARD_FILE).is_file():
             continue
         try:
-            cards.append(read_card(folder))
+            # A model that was added under another name, or renamed, is found by the name of its folder.
+            cards.append(msgspec.structs.replace(read_card(folder), name=folder.name))
         except (OSError, msgspec.DecodeError):
             continue
     return sorted(cards, key=lambda card: card.created_at, reverse=True)
@@ -206,9 +208,17 @@ def backups(ws: Workspace) -> list[PromotionBackup]:
 
 
 def check_removable(ws: Workspace, name: str) -> None:
-    """Raises BadInput when the workspace has no model `name`, UsageProblem when it is in use."""
-    if not NAME.fullmatch(name) or _folder(ws, name) is None:
+    """Raises BadInput when the workspace has no model `name`, UsageProblem when it or an adapter on it is needed."""
+    entry = workspace_entry(ws, name)
+    if entry is None:
         raise unknown_model(name)
+    places = {str(entry), str(resolve_path(entry)), str(resolve_path(entry.parent) / entry.name)}
+    adapters = [card.name for card in list_models(ws) if card.base_path in places]
+    if adapters:
+        raise UsageProblem(
+            _("{name} is the base of {adapters}").format(name=name, adapters=_(", ").join(adapters[:5])),
+            hint=f"h2q-tui models remove {adapters[0]}",
+        )
     if in_use(ws) == name:
         raise UsageProblem(
             _("{name} is in use; promote another model first").format(name=name),
@@ -217,12 +227,16 @@ def check_removable(ws: Workspace, name: str) -> None:
 
 
 def remove_model(ws: Workspace, name: str) -> None:
-    """Deletes the folder of a model: hidden in one rename first, then file by file.
+    """Deletes the file or the folder of a model, a folder hidden in one rename first; of a linked one only the link.
 
     Raises as `check_removable`, and OSError.
     """
     check_removable(ws, name)
-    folder = _folder(ws, name) or ws.models / name
+    folder = workspace_entry(ws, name) or ws.models / name
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+        fsync_dir(folder.parent)
+        return
     hidden = folder.with_name(f".{name}.removed")
     shutil.rmtree(hidden, ignore_errors=True)
     folder.rename(hidden)
@@ -230,14 +244,24 @@ def remove_model(ws: Workspace, name: str) -> None:
     shutil.rmtree(hidden)
 
 
-def _folder(ws: Workspace, name: str) -> Path | None:
-    return next((root / name for root in (ws.models, ws.adapters) if (root / name).is_dir()), None)
+def workspace_entry(ws: Workspace, name: str) -> Path | None:
+    """The folder, GGUF file or link of the model `name` in the workspace; None without one."""
+    if not NAME.fullmatch(name):
+        return None
+    for path in (ws.models / name, ws.adapters / name, ws.models / f"{name}{GGUF_SUFFIX}"):
+        if path.is_dir() or path.is_symlink() or (path.suffix == GGUF_SUFFIX and path.is_file()):
+            return path
+    return None
 
 
 def _replacement_command(ws: Workspace, name: str) -> str:
     """The command that puts another model, or none, in use; it also works when `name` is damaged."""
     for backup in backups(ws):
-        if backup.readable and backup.model != name and (not backup.model or _folder(ws, backup.model)):
+        if (
+            backup.readable
+            and backup.model != name
+            and (not backup.model or workspace_entry(ws, backup.model))
+        ):
             return f"h2q-tui rollback --to {backup.stamp}"
     other = next((card.name for card in list_models(ws) if card.name != name), None)
     return f"h2q-tui promote {other}" if other else "h2q-tui train"

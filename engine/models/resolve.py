@@ -1,17 +1,24 @@
-"""What a model name or path stands for, decided once for chat, validation and export. Imports nothing heavy."""
+"""What a model name or path stands for, decided once for every command. Imports nothing heavy."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
 from engine.core.errors import BadInput
-from engine.core.i18n import _
-from engine.core.paths import Workspace
-from engine.models.card import ADAPTER_CONFIG, read_card
-from engine.models.registry import find_model
+from engine.core.i18n import _, bracketed
+from engine.core.paths import Workspace, resolve_path
+from engine.models.card import ADAPTER_CONFIG, CARD_FILE, read_card
+from engine.models.fetch import FETCHABLE
+from engine.models.hf_directory import CONFIG_FILE
+from engine.models.hub_cache import find_in_hub, list_hub
+from engine.models.ollama.client import MODEL_PREFIX
+from engine.models.registry import GGUF_SUFFIX, NAME, list_models
 
 ON_BASE = " + "
 """Separates a base from the adapter in a name such as `qwen3 + mine`."""
@@ -58,16 +65,170 @@ def split_adapter(name: str) -> tuple[str, str]:
     return (adapter, base) if plus else (name, "")
 
 
-def resolve_model(ws: Workspace, name: str) -> Path:
-    """The folder of a model, adapter or Hugging Face directory, by name or path. Raises BadInput."""
-    model, _base = split_adapter(name)
-    folder = Path(model).expanduser()
+class ModelOrigin(StrEnum):
+    """Where a model was found."""
+
+    WORKSPACE = "workspace"
+    PATH = "path"
+    HUB = "hub"
+    """The local cache of the Hugging Face hub."""
+    OLLAMA = "ollama"
+
+
+@dataclass(frozen=True)
+class ModelPlace:
+    """A model that a name stands for."""
+
+    reference: str
+    """A name for `--model` that means the same in every folder and process."""
+    kind: ModelKind
+    origin: ModelOrigin
+    folder: Path | None
+    """Directory or GGUF file; None for an Ollama tag, whose file `path` looks up."""
+
+    @property
+    def path(self) -> Path:
+        """Directory or GGUF file. Raises as `find_gguf` for an Ollama tag."""
+        if self.folder is not None:
+            return self.folder
+        from engine.models.ollama.store import find_gguf
+
+        return find_gguf(self.tag)
+
+    @property
+    def tag(self) -> str:
+        """The Ollama tag; "" for a model from elsewhere."""
+        return self.reference.removeprefix(MODEL_PREFIX) if self.origin is ModelOrigin.OLLAMA else ""
+
+    @property
+    def name(self) -> str:
+        """A short name for people."""
+        return self.tag or (Path(self.reference).name if self.origin is ModelOrigin.PATH else self.reference)
+
+
+def find_place(ws: Workspace, name: str, relative_to: Path | None = None) -> ModelPlace:
+    """The model that `name` stands for, for every command alike.
+
+    Looked at in this order: the workspace, the path (relative to `relative_to`, else to the current folder), the cache
+    of the Hugging Face hub, Ollama. The prefix `ollama:` skips the others. Of BASE + ADAPTER, the adapter.
+
+    Raises BadInput for an unknown name, with the nearest ones there are.
+    """
+    name = split_adapter(name)[0]
+    if name.startswith(MODEL_PREFIX):
+        return ModelPlace(name, ModelKind.GGUF, ModelOrigin.OLLAMA, None)
+    path = Path(name).expanduser()
+    if not path.is_absolute():
+        path = (relative_to or Path.cwd()) / path
+    return (
+        _in_workspace(ws, name)
+        or _at_path(path)
+        or _in_hub(name)
+        or _in_ollama(name)
+        or _raise_unknown(ws, name, path)
+    )
+
+
+def known_names(ws: Workspace) -> list[str]:
+    """The names that `find_place` finds without a path: the workspace's, the hub cache's, Ollama's tags."""
+    from engine.models.ollama.store import installed_tags
+
+    return list(
+        dict.fromkeys(
+            [
+                *(card.name for card in list_models(ws)),
+                *(place.reference for place in workspace_bases(ws)),
+                *(name for name, _path in list_hub()),
+                *installed_tags(),
+            ]
+        )
+    )
+
+
+def workspace_bases(ws: Workspace) -> list[ModelPlace]:
+    """The models in the workspace's `models/` that it has not trained, by name: GGUF files, Hugging Face directories."""
     try:
-        return find_model(ws, model)
-    except BadInput:
-        if (folder / ADAPTER_CONFIG).is_file() or (folder / "config.json").is_file():
-            return folder.resolve()
-        raise
+        entries = sorted(ws.models.iterdir())
+    except OSError:
+        return []
+    places = (
+        _in_workspace(ws, entry.stem if entry.suffix == GGUF_SUFFIX else entry.name)
+        for entry in entries
+        if not entry.name.startswith(".")
+    )
+    found = [place for place in places if place is not None and place.kind in (ModelKind.HF, ModelKind.GGUF)]
+    return list(dict.fromkeys(found))
+
+
+def _in_workspace(ws: Workspace, name: str) -> ModelPlace | None:
+    if not NAME.fullmatch(name):
+        return None
+    for folder in (ws.models / name, ws.adapters / name):
+        if any((folder / file).is_file() for file in (CARD_FILE, ADAPTER_CONFIG, CONFIG_FILE)):
+            return ModelPlace(name, kind_of(folder), ModelOrigin.WORKSPACE, _in_resolved_folder(folder))
+    for file in (ws.models / f"{name}{GGUF_SUFFIX}", ws.models / name):
+        if file.suffix == GGUF_SUFFIX and file.is_file():
+            return ModelPlace(file.stem, ModelKind.GGUF, ModelOrigin.WORKSPACE, _in_resolved_folder(file))
+    return None
+
+
+def _at_path(path: Path) -> ModelPlace | None:
+    """A directory with a model, or any file: reading it says what is wrong with it."""
+    from engine.models.ollama.store import tag_of_manifest
+
+    path = _in_resolved_folder(path)
+    if path.is_file():
+        tag = tag_of_manifest(path)
+        if tag:
+            return ModelPlace(MODEL_PREFIX + tag, ModelKind.GGUF, ModelOrigin.OLLAMA, None)
+        return ModelPlace(str(path), ModelKind.GGUF, ModelOrigin.PATH, path)
+    if any((path / file).is_file() for file in (CARD_FILE, ADAPTER_CONFIG, CONFIG_FILE)):
+        return ModelPlace(str(path), kind_of(path), ModelOrigin.PATH, path)
+    return None
+
+
+def _in_resolved_folder(path: Path) -> Path:
+    """`path` absolute, its folders without links; a link at its end keeps its name, which its target may lack."""
+    return resolve_path(path.parent) / path.name if path.name not in ("", "..") else resolve_path(path)
+
+
+def _in_hub(name: str) -> ModelPlace | None:
+    path = find_in_hub(name)
+    if path is None:
+        return None
+    kind = ModelKind.GGUF if path.suffix == GGUF_SUFFIX else kind_of(path)
+    return ModelPlace(name, kind, ModelOrigin.HUB, path)
+
+
+def _in_ollama(name: str) -> ModelPlace | None:
+    """A tag of a local store, or of an Ollama that answers and keeps its store elsewhere."""
+    from engine.models.ollama.running import installed_models
+    from engine.models.ollama.store import TAG, find_manifest
+
+    if TAG.fullmatch(name) is None:
+        return None
+    if find_manifest(name) is not None or {name, f"{name}:latest"} & set(installed_models()):
+        return ModelPlace(MODEL_PREFIX + name, ModelKind.GGUF, ModelOrigin.OLLAMA, None)
+    return None
+
+
+def _raise_unknown(ws: Workspace, name: str, path: Path) -> NoReturn:
+    """Raises BadInput: what is at the path, else where was looked and what there is instead."""
+    if path.is_dir() and ("/" in name or name in (".", "..")):
+        raise BadInput(_("there is no model in this directory"), path=path, hint="h2q-tui models list")
+    if name.startswith(("/", ".", "~")):
+        raise BadInput(_("the file does not exist"), path=path, hint="h2q-tui models list")
+    fetchable = next((model for model in FETCHABLE if name.lower() in model.aliases), None)
+    if fetchable is not None:
+        raise BadInput(
+            _("{name} is not fetched yet").format(name=name), hint=f"h2q-tui models fetch {fetchable.name}"
+        )
+    names = known_names(ws)
+    near = get_close_matches(name, names, n=3, cutoff=0.5) or names[:5]
+    text = _("there is no model named {name} in the workspace, the Hugging Face cache or Ollama").format(
+        name=name
+    )
+    raise BadInput(bracketed(text, _(", ").join(near)) if near else text, hint="h2q-tui models list")
 
 
 def find_adapter(ws: Workspace, name: str) -> Path:

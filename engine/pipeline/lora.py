@@ -289,7 +289,7 @@ def _beats_model_in_use(
 
 def _compared_path(base: BaseModel) -> Path:
     """What the new adapter is validated against: the adapter that it continues, else the base model."""
-    return base.adapter or base.path
+    return base.adapter or base.place
 
 
 def _base_name(base: BaseModel) -> str:

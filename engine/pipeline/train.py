@@ -18,6 +18,7 @@ from engine.inference.client import free_service_memory
 from engine.memory.store import MemoryStore
 from engine.models.card import load_card
 from engine.models.registry import find_model, in_use, new_name, promote
+from engine.models.resolve import ModelKind, find_place
 from engine.pipeline.corpus import counted_pairs, prepare_corpus
 from engine.pipeline.lora import lora_fits, train_adapter
 from engine.pipeline.own_question import own_question
@@ -71,6 +72,8 @@ def choose_mode(ctx: RunContext, params: TrainParams) -> tuple[TrainMode, str]:
     """The training mode and the reason for it."""
     if params.mode is not TrainMode.AUTO:
         return params.mode, _("as requested")
+    if params.model and find_place(ctx.workspace, params.model).kind is not ModelKind.NATIVE:
+        return TrainMode.LORA, _("the base is not the built-in model")
     fits, reason = lora_fits(ctx, params)
     if fits:
         return TrainMode.LORA, reason

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.core.errors import BadInput, NotEnoughData
+from engine.core.errors import NotEnoughData
 from engine.core.i18n import _, n_, with_percent
 from engine.core.json_text import encode_json
 from engine.corpus import split
@@ -16,9 +16,7 @@ from engine.corpus.clusters import HoldoutWindow, current_window
 from engine.corpus.dataset import DatasetRow
 from engine.corpus.training_set import held_out_rows
 from engine.memory.store import MemoryStore
-from engine.models.base_models import find_base
-from engine.models.ollama.client import MODEL_PREFIX
-from engine.models.resolve import resolve_model
+from engine.models.base_models import model_path
 from engine.pipeline.promote import promote_if_better
 from engine.pipeline.report import write_validation
 from engine.pipeline.stages import StagePlan, existing_texts
@@ -33,7 +31,7 @@ from engine.validation.validate import card_of, validate
 def run_validate(ctx: RunContext) -> RunResult:
     """Entry point of the run kind `validate`: compare two existing models on the open test window."""
     params = ctx.params(ValidateParams)
-    base, new = (_model_path(ctx, name) for name in (params.base, params.new))
+    base, new = (model_path(ctx.workspace, name) for name in (params.base, params.new))
     card = card_of(base)
     plan = StagePlan(("validate", "promote") if params.promote else ("validate",))
     with MemoryStore(ctx.workspace.memory_db) as store:
@@ -91,16 +89,6 @@ def validate_candidate(
         )
     )
     return report
-
-
-def _model_path(ctx: RunContext, name: str) -> Path:
-    """A model or adapter, a Hugging Face directory, or the GGUF file of an Ollama tag. Raises BadInput."""
-    try:
-        return resolve_model(ctx.workspace, name)
-    except BadInput:
-        if name.startswith(MODEL_PREFIX):
-            return find_base(ctx.workspace, name).path
-        raise
 
 
 def _forgetting_summary(forgetting: Forgetting) -> str:

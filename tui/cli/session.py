@@ -53,6 +53,16 @@ def workspace(*, create: bool = True) -> Workspace:
     return open_workspace(locate_workspace(), create=create)
 
 
+def model_reference(ws: Workspace, name: str) -> str:
+    """The model `name` as every process of the program finds it; a relative path starts as in `resolve`.
+
+    Raises BadInput for an unknown one, with the nearest names.
+    """
+    from engine.models.resolve import find_place
+
+    return find_place(ws, name, Path(options.workspace_dir or ".").absolute()).reference
+
+
 def locate_workspace() -> Workspace:
     """The workspace of `--data-dir` without opening it, which would create and migrate folders."""
     from engine.core.paths import find_workspace

@@ -23,6 +23,9 @@ TAG = re.compile(
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _FROM = re.compile(r'^FROM\s+"?(?P<path>/.*?)"?\s*$', re.MULTILINE)
 _MAX_BYTES = 1 << 20
+_REGISTRY, _LIBRARY = "registry.ollama.ai", "library"
+_MANIFEST_DEPTH = 4
+"""Parts of a manifest's path below `manifests`."""
 
 
 def store_folders() -> list[Path]:
@@ -45,33 +48,48 @@ def find_gguf(tag: str) -> Path:
     Raises BadInput for an unknown model, a broken manifest, weights other than one GGUF file, or no permission;
     ServiceUnreachable when no store has it and Ollama does not answer.
     """
+    if TAG.fullmatch(tag) is None:
+        raise BadInput(_("{tag} is not a valid Ollama model name").format(tag=tag), hint="ollama list")
+    manifest = find_manifest(tag)
+    return _query(tag) if manifest is None else _read(tag, manifest.parents[_MANIFEST_DEPTH], manifest)
+
+
+def find_manifest(tag: str) -> Path | None:
+    """The manifest of `tag` in a local store; None when none has it."""
     parts = TAG.fullmatch(tag)
     if parts is None:
-        raise BadInput(_("{tag} is not a valid Ollama model name").format(tag=tag), hint="ollama list")
-    for folder in store_folders():
-        manifest = folder / _manifest(parts)
-        if _is_file(manifest):
-            return _read(tag, folder, manifest)
-    return _query(tag)
+        return None
+    manifests = (folder / _manifest(parts) for folder in store_folders())
+    return next((manifest for manifest in manifests if _is_file(manifest)), None)
 
 
 def installed_tags() -> list[str]:
     """Tags in the local stores, as `ollama list` prints them."""
-    tags = set()
+    roots = (folder / "manifests" for folder in store_folders())
+    return sorted({_tag(path.relative_to(root).parts) for root in roots for path in root.glob("*/*/*/*")})
+
+
+def tag_of_manifest(path: Path) -> str:
+    """The tag whose manifest the file at `path` is; "" when it is none of a local store."""
     for folder in store_folders():
         root = folder / "manifests"
-        for path in root.glob("*/*/*/*"):
-            host, space, name, tag = path.relative_to(root).parts
-            head = "" if (host, space) == ("registry.ollama.ai", "library") else f"{space}/"
-            tags.add((head if host == "registry.ollama.ai" else f"{host}/{space}/") + f"{name}:{tag}")
-    return sorted(tags)
+        if path.is_relative_to(root) and len(path.relative_to(root).parts) == _MANIFEST_DEPTH:
+            return _tag(path.relative_to(root).parts)
+    return ""
+
+
+def _tag(parts: tuple[str, ...]) -> str:
+    """The tag of a manifest from its path below `manifests`, as `ollama list` prints it."""
+    host, space, name, tag = parts
+    head = "" if (host, space) == (_REGISTRY, _LIBRARY) else f"{space}/"
+    return (head if host == _REGISTRY else f"{host}/{space}/") + f"{name}:{tag}"
 
 
 def _manifest(tag: re.Match[str]) -> Path:
     return Path(
         "manifests",
-        tag["host"] or "registry.ollama.ai",
-        tag["space"] or "library",
+        tag["host"] or _REGISTRY,
+        tag["space"] or _LIBRARY,
         tag["name"],
         tag["tag"] or "latest",
     )

@@ -126,22 +126,16 @@ def _choose_model(ws: object, model: str | None) -> str:
     from engine.core.errors import BadInput
     from engine.core.paths import Workspace
     from engine.models.registry import in_use
-    from engine.models.resolve import resolve_model
 
     assert isinstance(ws, Workspace)
-    if model is not None and model.startswith("ollama:"):
-        return model
-    name = (str(session.resolve(model)) if "/" in model else model) if model else in_use(ws)
+    name = model or in_use(ws)
     if name is None:
         raise BadInput(_("there is no model in use yet"), hint="h2q-tui demo")
-    resolve_model(ws, name)
-    return name
+    return session.model_reference(ws, name)
 
 
 def _with_adapter(ws: object, adapter: str, base: str | None) -> str:
     """An adapter to chat with, on its own base or on `base`. Raises BadInput if it is not an adapter."""
-    from pathlib import Path
-
     from engine.core.paths import Workspace
     from engine.models.resolve import adapter_on, find_adapter
 
@@ -149,7 +143,7 @@ def _with_adapter(ws: object, adapter: str, base: str | None) -> str:
     folder = str(find_adapter(ws, str(session.resolve(adapter)) if "/" in adapter else adapter))
     if base is None:
         return folder
-    return adapter_on(folder, str(session.resolve(base)) if "/" in base or Path(base).is_dir() else base)
+    return adapter_on(folder, session.model_reference(ws, base))
 
 
 async def _ask_each(chat: TerminalChat, questions: list[str], *, keep: bool) -> None:

@@ -47,8 +47,6 @@ def register(app: typer.Typer) -> None:
         system: str = typer.Option("", "--system", help=_("System prompt for Ollama.")),
         detach: bool = DETACH.render(),
     ) -> None:
-        from pathlib import Path
-
         from engine.core.errors import UsageProblem
         from engine.core.i18n import language
         from engine.export.plan import plan_export
@@ -66,7 +64,7 @@ def register(app: typer.Typer) -> None:
                 )
         ws = session.workspace()
         params = ExportParams(
-            name=str(session.resolve(name)) if "/" in name and Path(session.resolve(name)).exists() else name,
+            name=session.model_reference(ws, name),
             to=cast(Literal["hf", "gguf", "ollama"], to),
             quant=cast(Literal["f32", "f16", "bf16", "q8_0", "q4_0"] | None, quant),
             output=str(session.output_path(output)) if output else None,

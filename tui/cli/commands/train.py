@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -36,7 +35,7 @@ def _train(values: Values) -> None:
     ws = session.workspace()
     streaming = _streaming(values["config"])
     params = run_params(TRAIN_OPTIONS, values) | {
-        "model": _model(values["model"]),
+        "model": session.model_reference(ws, values["model"]) if values["model"] else None,
         "config": _models_file(values["config"]) if streaming is None else None,
         "settings": _settings(ws, values["set"], streaming, unload_ollama=values["unload_ollama"]),
         "wait": values["wait"] or not values["run_once"],
@@ -112,12 +111,3 @@ def _models_file(config: str | None) -> str | None:
             _("There is no such folder"), path=path.parent, hint=f"mkdir -p {shell_word(path.parent)}"
         )
     return str(path)
-
-
-def _model(model: str | None) -> str | None:
-    """A name or an Ollama tag unchanged, a path made absolute."""
-    if model is None or model.startswith("ollama:") or not ("/" in model or Path(model).exists()):
-        return model
-    if ":" in model and not session.resolve(model).exists() and not model.startswith(("/", ".", "~")):
-        return model  # an Ollama tag with its namespace
-    return str(session.resolve(model))

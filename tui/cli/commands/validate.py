@@ -126,7 +126,6 @@ def _compare_models(ws: Workspace, base: str | None, new: str, promote: bool) ->
     from engine.core.errors import BadInput
     from engine.core.i18n import language
     from engine.models.registry import in_use
-    from engine.models.resolve import resolve_model
     from engine.runs.kinds import ValidateParams
     from engine.runs.spec import make_spec
     from engine.validation.report import load_report
@@ -135,11 +134,8 @@ def _compare_models(ws: Workspace, base: str | None, new: str, promote: bool) ->
     base = base or in_use(ws)
     if base is None:
         raise BadInput(_("there is no model in use to compare with"), hint="h2q-tui train --mode scratch")
-    base, new = _model(base), _model(new)
-    # Fail on unknown names before a run is created.
-    for name in (base, new):
-        if not name.startswith("ollama:"):
-            resolve_model(ws, name)
+    # Fails on unknown names before a run is created.
+    base, new = session.model_reference(ws, base), session.model_reference(ws, new)
     params = ValidateParams(base=base, new=new, promote=promote)
     followed = follow_in_terminal(ws, make_spec(ws.root, params, language=language()))
     finished = followed.view.finished

@@ -1,0 +1,155 @@
+"""Every model that a name finds, with what a list shows of it: trained here, added, in the hub cache, in Ollama.
+
+The app reads it, so it imports nothing heavy: headers and file names only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.core.errors import BadInput, H2QError
+from engine.core.i18n import _
+from engine.core.paths import Workspace
+from engine.models.card import ADAPTER_WEIGHTS, WEIGHTS_FILE, ModelCard
+from engine.models.gguf.header import read_summary
+from engine.models.hf_directory import read_directory
+from engine.models.hub_cache import list_hub
+from engine.models.ollama.running import installed_models
+from engine.models.ollama.store import find_gguf, installed_tags
+from engine.models.registry import find_model, list_models
+from engine.models.resolve import ModelKind, ModelOrigin, ModelPlace, kind_of, workspace_bases
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A row of the list. Unknown texts are "", unknown numbers 0."""
+
+    name: str
+    """What `--model` takes."""
+    kind: ModelKind
+    origin: ModelOrigin
+    path: str
+    """Directory or file; "" for an Ollama tag whose store cannot be read."""
+    bytes: int
+    """Of the weights, on disk."""
+    architecture: str
+    weight_format: str
+    """Quantization or number format of the weights: Q4_K_M, BF16."""
+    context: int
+    """Bytes for a native model, tokens for others."""
+    problem: str
+    """Why it cannot be trained on; "" if it can, as far as its headers show."""
+    card: ModelCard | None = None
+    """Of a model that was trained here."""
+
+
+def list_all(ws: Workspace) -> list[ListedModel]:
+    """The workspace's own models, newest first, then the bases: in its `models/`, the hub cache, Ollama."""
+    return [*trained_models(ws), *list_bases(ws)]
+
+
+def trained_models(ws: Workspace) -> list[ListedModel]:
+    """The models and adapters that were trained here, newest first."""
+    return [_trained(ws, card) for card in list_models(ws)]
+
+
+def list_bases(ws: Workspace) -> list[ListedModel]:
+    """The models that were not trained here."""
+    hub = [
+        ModelPlace(name, ModelKind.GGUF if path.suffix == ".gguf" else kind_of(path), ModelOrigin.HUB, path)
+        for name, path in list_hub()
+    ]
+    stored = installed_tags()
+    tags = list(dict.fromkeys([*stored, *installed_models()]))
+    return [
+        *(_described(place) for place in (*workspace_bases(ws), *hub)),
+        *(_of_ollama(tag, readable=tag in stored) for tag in tags),
+    ]
+
+
+def describe_model(place: ModelPlace) -> ListedModel:
+    """The row of a model that was not trained here."""
+    if place.folder is not None:
+        return _described(place)
+    return _of_ollama(place.tag, readable=True)
+
+
+def _trained(ws: Workspace, card: ModelCard) -> ListedModel:
+    folder = find_model(ws, card.name)
+    weights = folder / (ADAPTER_WEIGHTS if card.base_path else WEIGHTS_FILE)
+    return ListedModel(
+        name=card.name,
+        kind=ModelKind.ADAPTER if card.base_path else kind_of(folder),
+        origin=ModelOrigin.WORKSPACE,
+        path=str(folder),
+        bytes=_size(weights),
+        architecture="",
+        weight_format="",
+        context=card.context,
+        problem="",
+        card=card,
+    )
+
+
+def _described(place: ModelPlace) -> ListedModel:
+    assert place.folder is not None
+    if place.kind is ModelKind.GGUF:
+        return _gguf(place.reference, place.origin, place.folder)
+    summary = read_directory(place.folder)
+    return ListedModel(
+        name=place.reference,
+        kind=place.kind,
+        origin=place.origin,
+        path=str(place.folder),
+        bytes=summary.bytes,
+        architecture=summary.architecture,
+        weight_format=summary.weight_format,
+        context=summary.context,
+        problem=summary.problem,
+    )
+
+
+def _of_ollama(tag: str, *, readable: bool) -> ListedModel:
+    """A tag. One that only a running Ollama has is not asked for its file, which takes a request each."""
+    if not readable:
+        return ListedModel(tag, ModelKind.GGUF, ModelOrigin.OLLAMA, "", 0, "", "", 0, "")
+    try:
+        return _gguf(tag, ModelOrigin.OLLAMA, find_gguf(tag))
+    except H2QError as problem:
+        return ListedModel(tag, ModelKind.GGUF, ModelOrigin.OLLAMA, "", 0, "", "", 0, problem.message)
+
+
+def _gguf(name: str, origin: ModelOrigin, file: Path) -> ListedModel:
+    try:
+        summary = read_summary(file)
+    except BadInput as problem:
+        return ListedModel(name, ModelKind.GGUF, origin, str(file), _size(file), "", "", 0, problem.reason)
+    return ListedModel(
+        name=name,
+        kind=ModelKind.GGUF,
+        origin=origin,
+        path=str(file),
+        bytes=_size(file),
+        architecture=summary.architecture,
+        weight_format=summary.quantization,
+        context=summary.context,
+        problem=summary.problem,
+    )
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def origin_label(origin: ModelOrigin) -> str:
+    """Where a model is, in a word."""
+    return {
+        ModelOrigin.WORKSPACE: _("workspace"),
+        ModelOrigin.PATH: _("folder"),
+        ModelOrigin.HUB: _("Hugging Face cache"),
+        ModelOrigin.OLLAMA: "Ollama",
+    }[origin]

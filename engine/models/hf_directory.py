@@ -1,0 +1,126 @@
+"""A Hugging Face directory by its file names and its config.json: what a list shows, and what cannot be trained on.
+
+Imports nothing heavy; `base_models` asks transformers what is left to ask.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.core.i18n import _
+
+CONFIG_FILE = "config.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tekken.json",
+)
+"""Files of which every tokenizer has one."""
+_CAUSAL = ("ForCausalLM", "LMHeadModel", "ModelWithLMHead")
+_TEXT_PART_LOADS = ("qwen3_5", "qwen3_5_moe")
+"""Model types with pictures of which transformers loads the language model alone."""
+_WITHOUT_ATTENTION = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
+_SENSES = ("vision_config", "audio_config", "speech_config", "vision_tower_config", "visual")
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
+
+
+@dataclass(frozen=True)
+class DirectorySummary:
+    """What a list shows of a Hugging Face directory. Unknown texts are "", unknown numbers 0."""
+
+    architecture: str
+    """The model type: `llama`, `gemma3_text`."""
+    weight_format: str
+    """As config.json names it, in upper case without "torch": BF16, F32."""
+    context: int
+    bytes: int
+    """Of the safetensors files."""
+    problem: str
+    """Why it is no base for training; "" when nothing in the files speaks against it."""
+
+
+def read_directory(folder: Path) -> DirectorySummary:
+    """The summary of the model in `folder`; a broken or missing config.json becomes its problem."""
+    config = read_config(folder)
+    if config is None:
+        return DirectorySummary("", "", 0, 0, _("the model's configuration cannot be read"))
+    text = config.get("text_config")
+    fields = {**config, **text} if isinstance(text, dict) else config
+    context = next((fields[key] for key in _CONTEXT_KEYS if isinstance(fields.get(key), int)), 0)
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors") if file.is_file())
+    return DirectorySummary(
+        architecture=str(config.get("model_type") or ""),
+        weight_format=_format(fields.get("dtype") or fields.get("torch_dtype")),
+        context=context,
+        bytes=size,
+        problem=config_problem(config)
+        or ("" if size else _("the model has no weights"))
+        or tokenizer_problem(folder),
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """config.json as a mapping; None when it is missing or broken."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def config_problem(config: Mapping[str, Any]) -> str:
+    """Why a model with this config.json is no base for training, as one sentence; "" when it may be one."""
+    kind = str(config.get("model_type") or "?")
+    quantized = _quantization(config)
+    if quantized:
+        return _(
+            "its weights are quantized ({method}); an adapter is trained on the unquantized model or on a GGUF file"
+        ).format(method=quantized)
+    classes = [str(name) for name in config.get("architectures") or []]
+    if kind not in _TEXT_PART_LOADS and (
+        any(key in config for key in _SENSES) or any(name.endswith("ImageTextToText") for name in classes)
+    ):
+        return _("{kind} reads pictures or sound as well as text; only models of text are trained").format(
+            kind=kind
+        )
+    if config.get("is_encoder_decoder"):
+        return _("{kind} is an encoder with a decoder, not a causal language model").format(kind=kind)
+    if kind in _WITHOUT_ATTENTION:
+        return no_attention(kind)
+    if kind not in _TEXT_PART_LOADS and classes and not classes[0].endswith(_CAUSAL):
+        return _("{kind} is not a causal language model ({name})").format(kind=kind, name=classes[0])
+    return ""
+
+
+def no_attention(kind: str) -> str:
+    """The sentence for a recurrent model."""
+    return _("{kind} has no attention layers; recurrent models are not trained").format(kind=kind)
+
+
+def tokenizer_problem(folder: Path) -> str:
+    """Why the model has no usable tokenizer; "" when its files are there."""
+    if any((folder / name).is_file() for name in TOKENIZER_FILES):
+        return ""
+    return _("the base model has no tokenizer (tokenizer.json)")
+
+
+def _quantization(config: Mapping[str, Any]) -> str:
+    """The method that the weights are quantized with; "" for plain weights."""
+    stored = config.get("quantization_config")
+    if isinstance(stored, dict):
+        return str(stored.get("quant_method") or "?")
+    # MLX names no method: {"group_size": 64, "bits": 4}.
+    stored = config.get("quantization")
+    return "MLX" if isinstance(stored, dict) and "bits" in stored else ""
+
+
+def _format(dtype: Any) -> str:
+    name = str(dtype or "").removeprefix("torch.")
+    return {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}.get(name, name.upper())
