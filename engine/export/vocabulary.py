@@ -13,8 +13,9 @@ from gguf import GGUFValueType, GGUFWriter, TokenType
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.models.gguf.file import GgufFile
+from engine.models.gguf.header import BYTE_LEVEL, SENTENCEPIECE
 from engine.models.gguf.sentencepiece import BYTE, SPACE
-from engine.models.gguf.tokenizer import BYTE_LEVEL, PRE_TOKENIZERS, SENTENCEPIECE
+from engine.models.gguf.tokenizer import PRE_TOKENIZERS
 
 DUMMY_MERGE = "<|im_start|> <|im_end|>"
 """llama.cpp rejects a vocabulary without merges; one between two control tokens is never applied."""

@@ -59,14 +59,19 @@ class BaseModel:
     """Format of the weights: "F32", "BF16", "F16" or "GGUF"."""
     sha256: str
     """Fingerprint: hash of the configuration and of samples of the weights."""
-    place: Path
-    """What finds it again as a path: `path`, or the manifest of an Ollama tag."""
     adapter: Path | None = None
     """The adapter on it, if the name was that of an adapter."""
+    manifest: Path | None = None
+    """The manifest of an Ollama tag, which is more than its GGUF file; None for a model from elsewhere."""
 
     @property
     def is_gguf(self) -> bool:
         return self.weight_format == "GGUF"
+
+    @property
+    def place(self) -> Path:
+        """What finds it again as a path."""
+        return self.manifest or self.path
 
     @property
     def ollama_tag(self) -> str:
@@ -150,7 +155,7 @@ def _of_ollama(tag: str) -> BaseModel:
     from engine.models.ollama.store import find_gguf, find_manifest
 
     base = _of_gguf(find_gguf(tag), MODEL_PREFIX + tag, tag)
-    return replace(base, place=find_manifest(tag) or base.path)
+    return replace(base, manifest=find_manifest(tag))
 
 
 def _of_gguf(path: Path, source: str, name: str) -> BaseModel:
@@ -165,7 +170,6 @@ def _of_gguf(path: Path, source: str, name: str) -> BaseModel:
         parameters=model.parameters,
         weight_format="GGUF",
         sha256=_fingerprint(b"", [path]),
-        place=path,
     )
 
 
@@ -184,7 +188,6 @@ def _of_directory(folder: Path, source: str, name: str) -> BaseModel:
         parameters=sum(kinds.values()),
         weight_format=max(kinds, key=lambda kind: kinds[kind]),
         sha256=_fingerprint((folder / "config.json").read_bytes(), files),
-        place=folder,
     )
 
 
