@@ -163,7 +163,11 @@ def _tokenizer(folder: Path) -> Any:
 @pytest.mark.parametrize(
     ("words", "code", "error"),
     [
-        (["nothing", "--to", "gguf"], 2, "no model named nothing (small)"),
+        (
+            ["nothing", "--to", "gguf"],
+            2,
+            "no model named nothing in the workspace, the Hugging Face cache or Ollama (small)",
+        ),
         (["small", "--to", "onnx"], 2, "hf, gguf, ollama"),
         (["small", "--to", "gguf", "--quant", "q2_k"], 2, "q8_0"),
         (["small", "--to", "hf", "--quant", "q8_0"], 2, "f32, f16, bf16"),
