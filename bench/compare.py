@@ -87,7 +87,7 @@ for step in range(150):
 model.save_pretrained(sys.argv[1])
 """
 STAGES: dict[str, list[list[str]]] = {
-    "demo": [["--data-dir", "{ws}", "demo", "--steps", "12"]],
+    "demo": [["--data-dir", "{ws}", "--lang", "zh", "demo", "--steps", "12"]],
     "corpus": [["--data-dir", "{ws}", "corpus", "export", "--format", "messages", "--output", "{out}/messages.jsonl"]],
     "scratch": [
         ["--data-dir", "{ws}", "train", "--mode", "scratch", "--run-once", "--max-steps", "16", "--seed", "3",

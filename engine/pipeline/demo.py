@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.core import files
 from engine.core.errors import BadInput
-from engine.core.i18n import _
+from engine.core.i18n import _, language
 from engine.core.paths import Workspace, find_workspace, shipped
 from engine.runs.kinds import DemoParams, TrainMode, TrainParams
 from engine.runs.rundir import RunDir, list_runs
@@ -21,30 +23,63 @@ if TYPE_CHECKING:
 
 MARKER_FILE = "demo.json"
 """Marks a workspace that a demo created and the next one may empty."""
-TRAINING_SECONDS = 140.0
-"""Budget of both trainings together: with import, corpus and validation about four minutes on two cores."""
+NATIVE_SECONDS = 140.0
+"""Budget of both trainings of the built-in model: with import, corpus and validation about four minutes on two cores."""
+LORA_SECONDS = 300.0
+"""Most that the training of an adapter may take; the epochs below take less on two cores that have nothing else to do."""
+LORA_EPOCHS = 2
+LORA_LR = 5e-4
+"""Higher than the default of `lora`: the sample is small, and its manner should be heard after two epochs."""
 
 
 def run(ctx: RunContext) -> RunResult:
-    """Entry point of the run kind `demo`: import, corpus, a base from plain text, a model, verdict, promotion."""
+    """Entry point of the run kind `demo`: a base, import, corpus, a model, verdict, promotion."""
     from engine.memory.store import MemoryStore
+    from engine.pipeline.demo_base import bring_base
     from engine.pipeline.import_run import import_paths, summary_text
     from engine.pipeline.stages import StagePlan
     from engine.pipeline.train import train
 
     params = ctx.params(DemoParams)
-    plan = StagePlan(("import",), after=5)
+    plan = StagePlan(("base", "import"), after=4)
     with ctx.train_lock(wait=False):
-        with plan.open(ctx, "import") as stage, MemoryStore(ctx.workspace.memory_db) as store:
-            for text in sorted((shipped("data") / "sample" / "text").glob("*.txt")):
+        base = bring_base(ctx, plan, params)
+        if base is None:
+            plan = replace(plan, after=5)
+            for text in _texts():
                 shutil.copyfile(text, ctx.workspace.training_data / text.name)
-            samples = shipped("data") / "sample" / "memory"
-            stage.detail = summary_text(
-                import_paths(store, [samples / "crosswoz.jsonl", samples / "chatgpt_export.json"])
-            )
-        budget = None if params.steps else TRAINING_SECONDS
-        request = TrainParams(mode=TrainMode.NATIVE, max_steps=params.steps, time_budget_s=budget)
-        return train(ctx, request, stages_before=1)
+        with plan.open(ctx, "import") as stage, MemoryStore(ctx.workspace.memory_db) as store:
+            stage.detail = summary_text(import_paths(store, _conversations()))
+        return train(ctx, training_of(base, params.steps), stages_before=2)
+
+
+def training_of(base: str | None, steps: int | None) -> TrainParams:
+    """The training of the demo: an adapter on `base`, else the built-in model. `steps` replaces epochs and time."""
+    if base is None:
+        budget = None if steps else NATIVE_SECONDS
+        return TrainParams(mode=TrainMode.NATIVE, max_steps=steps, time_budget_s=budget)
+    return TrainParams(
+        mode=TrainMode.LORA,
+        model=base,
+        epochs=LORA_EPOCHS,
+        lr=LORA_LR,
+        max_steps=steps,
+        time_budget_s=None if steps else LORA_SECONDS,
+    )
+
+
+def _conversations() -> list[Path]:
+    """The shipped conversations in the person's language."""
+    sample = shipped("data") / "sample"
+    if language() == "zh":
+        return [sample / "memory" / "crosswoz.jsonl", sample / "memory" / "chatgpt_export.json"]
+    return sorted((sample / "year").glob("*.jsonl"))
+
+
+def _texts() -> list[Path]:
+    """The shipped texts in the person's language, for a base from scratch."""
+    name = "crosswoz.txt" if language() == "zh" else "tinyshakespeare.txt"
+    return [shipped("data") / "sample" / "text" / name]
 
 
 def find_demo_workspace(data_dir: str | None) -> Workspace:
@@ -59,7 +94,10 @@ def demo_workspace_of(ws: Workspace) -> Workspace:
 
 
 def clear_demo_workspace(ws: Workspace) -> None:
-    """Create `ws`, or delete what an earlier demo left in it. Raises BadInput if it contains anything else."""
+    """Create `ws`, or delete what an earlier demo left in it, except for a model that it has fetched.
+
+    Raises BadInput if the folder contains anything else.
+    """
     if ws.root.is_dir() and any(ws.root.iterdir()):
         if not _is_demo(ws):
             raise BadInput(
@@ -67,10 +105,23 @@ def clear_demo_workspace(ws: Workspace) -> None:
                 path=ws.root,
                 hint=f"h2q-tui demo --data-dir {ws.root}-demo",
             )
-        for item in ws.root.iterdir():
+        for item in _leftovers(ws):
             shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
     ws.root.mkdir(parents=True, exist_ok=True)
     files.write_json(ws.root / MARKER_FILE, {"made_by": "h2q-tui demo"})
+
+
+def _leftovers(ws: Workspace) -> list[Path]:
+    """What the next demo does not need. The marker stays, so that a demo that is killed here can be started again."""
+    from engine.models.fetch import FETCHABLE
+
+    kept = {ws.root / MARKER_FILE, *(ws.models / f"{model.name}.gguf" for model in FETCHABLE)}
+    inside = list(ws.models.iterdir()) if not kept.isdisjoint(ws.models.glob("*")) else []
+    return [
+        item
+        for item in [*ws.root.iterdir(), *inside]
+        if item not in kept and (item != ws.models or not inside)
+    ]
 
 
 def running_demo(ws: Workspace) -> RunDir | None:

@@ -11,6 +11,7 @@ from engine.runs import events as e
 from engine.runs.events import Event, RunStatus
 
 _STAGES = {
+    "base": N_("base model"),
     "import": N_("import"),
     "scratch": N_("training from scratch"),
     "corpus": N_("corpus"),

@@ -182,7 +182,11 @@ class DemoParams(msgspec.Struct, frozen=True, kw_only=True):
     """Demo: the complete pipeline on the shipped sample."""
 
     steps: int | None = None
-    """Optimizer steps of each training phase; None: a number that takes four minutes on two cores."""
+    """Optimizer steps of each training phase; None: as many as fit into a few minutes."""
+    base: str | None = None
+    """"native" is the built-in model; else a base as for `lora`. None: a model that is fetched, where that is possible."""
+    offline: bool = False
+    """Fetch nothing."""
 
 
 Params = ImportParams | CorpusParams | TrainParams | ValidateParams | EvolveParams | ExportParams | DemoParams
