@@ -30,7 +30,7 @@ from engine.runs.spec import RunSpec, encode_spec, make_spec
 from engine.training.recipe import CurriculumStage, ModelSize, Phase, recipe_for
 from engine.training.scratch import train_scratch
 from engine.validation.sequential import alpha_for
-from engine.validation.statistics import Floats, sign_flip_p
+from engine.validation.statistics import Floats, paired_p
 from engine.workspace.open import open_workspace
 
 CLUSTERS = 24
@@ -84,7 +84,7 @@ def promoted(gains: Floats, alpha: float) -> bool:
     error = float(gains.std(ddof=1)) / len(gains) ** 0.5
     if gains.mean() <= error:
         return False
-    return sign_flip_p(gains, alpha=alpha) < alpha
+    return paired_p(gains, alpha=alpha) < alpha
 
 
 def cycles(full: bool) -> list[BenchResult]:

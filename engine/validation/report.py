@@ -55,8 +55,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     new: ModelScore
     delta: float | None
     p_value: float | None
+    """The larger of the sign-flip test's and of the skewness-corrected t test's, one-sided."""
     alpha: float
-    """Significance level of this interim look: 0.05 / (k (k + 1)) for the k-th candidate on this test window."""
+    """Significance level of this interim look (`engine.validation.sequential.alpha_for`)."""
     look: int
     """Number of the interim look, from 1."""
     ci95: tuple[float, float] | None

@@ -1,7 +1,7 @@
 """The verdict: whether a new model replaces the base, by a rule fixed before anything is measured.
 
 Pure functions on scores. A model is promoted only when all of these hold: at least 20 clusters, no failed case, a
-one-sided paired permutation test significant at the level of this interim look, and the general set at most 3 % worse.
+one-sided paired test (`paired_p`) significant at the level of this interim look, and the general set at most 3 % worse.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from engine.validation.statistics import (
     cluster_means,
     interval95,
     mcnemar_p,
+    paired_p,
     relative_increase,
-    sign_flip_p,
 )
 
 MARGIN = 0.03
@@ -216,7 +216,7 @@ def _decide(
     gains = cluster_gains(paired)
     groups, alpha = gains.size, alpha_for(look)
     delta = float(gains.mean()) if groups else None
-    p = sign_flip_p(gains, alpha=alpha) if groups else None
+    p = paired_p(gains, alpha=alpha) if groups else None
     scale = abs(base.nll_per_byte if paired.lower_is_better else base.mean or 0.0) if groups else 0.0  # type: ignore[arg-type]
     size = relative_size(delta, scale)
     sign = 1 if not paired.lower_is_better else -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from engine.validation.statistics import (
     cluster_means,
     interval95,
     mcnemar_p,
+    paired_p,
     relative_increase,
     sign_flip_p,
-    t_quantile,
+    skewness_corrected_t,
 )
+from engine.validation.student_t import t_quantile, t_tail
 
 differences = st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=1, max_size=9)
 
@@ -50,15 +53,64 @@ def test_a_larger_gain_everywhere_never_raises_p(values: list[float], more: floa
     assert sign_flip_p(high) <= sign_flip_p(low) + 1e-12
 
 
-@given(differences)
-def test_clusters_without_a_difference_change_nothing(values: list[float]) -> None:
-    assert sign_flip_p(np.array([*values, 0.0, 0.0])) == sign_flip_p(np.array(values))
+@pytest.mark.parametrize("p_of", [sign_flip_p, paired_p])
+@given(values=differences)
+def test_clusters_without_a_difference_change_nothing(
+    p_of: Callable[..., float], values: list[float]
+) -> None:
+    assert p_of(np.array([*values, 0.0, 0.0])) == p_of(np.array(values))
 
 
-@given(st.lists(st.integers(-100, 100), min_size=1, max_size=12), st.floats(0.01, 100))
-def test_the_unit_of_the_scores_does_not_matter(values: list[int], scale: float) -> None:
+@pytest.mark.parametrize("p_of", [sign_flip_p, paired_p])
+@given(values=st.lists(st.integers(-100, 100), min_size=1, max_size=18), scale=st.floats(0.01, 100))
+@settings(max_examples=40)
+def test_the_unit_of_the_scores_does_not_matter(
+    p_of: Callable[..., float], values: list[int], scale: float
+) -> None:
     array = np.array(values, dtype=np.float64)
-    assert sign_flip_p(array * scale) == sign_flip_p(array)
+    assert p_of(array * scale) == pytest.approx(p_of(array), rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [10, 30])
+def test_the_order_of_the_clusters_does_not_matter(size: int) -> None:
+    generator = np.random.default_rng(size)
+    values = generator.normal(0.4, 1.0, size)
+    assert {paired_p(generator.permutation(values)) for _ in range(5)} == {paired_p(values)}
+
+
+@given(st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=3, max_size=9), st.floats(0.001, 5))
+def test_a_common_gain_more_never_raises_p(values: list[float], more: float) -> None:
+    # Zeros are left out, so that a shift may change how many differences there are.
+    low = np.array([value for value in values if value and value + more])
+    assert paired_p(low + more) <= paired_p(low) + 1e-9
+
+
+def test_the_corrected_t_matches_the_formula() -> None:
+    # (0, 2, 2, 4) has mean 2, sample variance 8 / 3 and no skewness.
+    assert skewness_corrected_t(np.array([0.0, 2.0, 2.0, 4.0])) == pytest.approx(2 / math.sqrt(8 / 3) * 2)
+    values = np.array([3.0, 1.0, 2.0, -4.0, 2.5])
+    mean, residuals = values.mean(), values - values.mean()
+    s = math.sqrt((residuals**2).sum() / 4)
+    g = (residuals**3).mean() / (residuals**2).mean() ** 1.5 * math.sqrt(5 * 4) / 3
+    ratio = mean / s
+    expected = math.sqrt(5) * (ratio + g * ratio**2 / 3 + g**2 * ratio**3 / 27 + g / 30)
+    assert skewness_corrected_t(values) == pytest.approx(expected)
+    assert skewness_corrected_t(np.stack([values, -values]))[1] == pytest.approx(
+        skewness_corrected_t(-values)
+    )
+
+
+def test_equal_gains_leave_the_p_to_the_signs() -> None:
+    assert paired_p(np.full(10, 0.1)) == 2**-10
+    assert paired_p(np.full(10, -0.1)) == 1.0
+
+
+def test_a_cluster_that_loses_much_raises_p() -> None:
+    gains = np.array([0.1, 0.12, 0.09, 0.11, 0.1] * 4)
+    assert paired_p(gains) < 1e-4
+    gains[0] = -0.3
+    # The signs alone would promote it even at the fifth look.
+    assert paired_p(gains) > 0.1 and sign_flip_p(gains) < 0.001
 
 
 def test_sampled_agrees_with_exact() -> None:
@@ -98,8 +150,18 @@ def test_values_that_are_not_finite_raise() -> None:
 
 
 def test_the_levels_of_all_looks_sum_to_five_percent() -> None:
-    assert alpha_for(1) == 0.025
+    assert [alpha_for(k) for k in (1, 2, 3, 6)] == pytest.approx([0.035, 0.0075, 0.0025, 0.0005])
     assert sum(alpha_for(k) for k in range(1, 10_000)) == pytest.approx(0.05, abs=1e-5)
+
+
+def test_a_window_that_was_opened_under_the_earlier_levels_keeps_five_percent() -> None:
+    # There the k-th look took 0.05 / (k (k + 1)).
+    for before in range(10):
+        earlier = sum(0.05 / (k * (k + 1)) for k in range(1, before + 1))
+        assert earlier + sum(alpha_for(k) for k in range(before + 1, 5_000)) <= 0.05 + 1e-9
+
+
+def test_looks_are_counted_from_one() -> None:
     with pytest.raises(ValueError):
         alpha_for(0)
 
@@ -161,9 +223,22 @@ def test_needed_groups_and_detectable_gain_are_inverse(deviation: float, gain: f
         assert detectable_gain(deviation, needed - 1, alpha) > gain * (1 - 1e-9)
 
 
-def test_sample_sizes_match_the_table() -> None:
-    assert [groups_needed(1.0, d, 0.05) for d in (0.2, 1 / 3, 0.5)] == [155, 56, 25]
+def test_sample_sizes_match_the_table_of_the_t_test() -> None:
+    # One-sided, alpha 0.05, power 0.8 (Cohen 1988): 156, 57, 27; the estimate of the skewness adds up to one.
+    assert [groups_needed(1.0, d, 0.05) for d in (0.2, 1 / 3, 0.5)] == [156, 58, 27]
     assert groups_needed(1.0, 0.0, 0.05) is None
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 5, 19, 60, 1000])
+def test_the_tail_is_the_inverse_of_the_quantile(freedom: int) -> None:
+    for probability in (0.5, 0.9, 0.975, 0.999):
+        # The expansion of the quantile is off by a few percent of the tail at 3 degrees of freedom.
+        error = {1: 1e-9, 2: 1e-9, 3: 0.1}.get(freedom, 0.02)
+        tail = t_tail(t_quantile(probability, freedom), freedom)
+        assert tail == pytest.approx(1 - probability, rel=error)
+    assert t_tail(2.093024, 19) == pytest.approx(0.025, rel=1e-5)
+    assert t_tail(-1.3, freedom) == pytest.approx(1 - t_tail(1.3, freedom))
+    assert (t_tail(math.inf, freedom), t_tail(-math.inf, freedom)) == (0.0, 1.0)
 
 
 @given(st.permutations([("a", 1.0, 1.0), ("a", 3.0, 3.0), ("b", 5.0, 2.0)]))
