@@ -18,9 +18,20 @@ from engine.core.errors import BadInput, first_line
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.models.card import ADAPTER_CONFIG, WEIGHTS_INDEX, ModelCard, read_card
+from engine.models.hf_directory import (
+    CONFIG_FILE,
+    TEXT_PART_LOADS,
+    config_problem,
+    no_attention,
+    not_causal,
+    other_senses,
+    read_config,
+    tokenizer_problem,
+    vocabulary_problem,
+)
 from engine.models.ollama.client import MODEL_PREFIX
 from engine.models.registry import GGUF_SUFFIX
-from engine.models.resolve import ModelKind, ModelOrigin, find_place
+from engine.models.resolve import ModelKind, ModelOrigin, find_place, kind_of
 
 FOUR_BIT = "4bit"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -166,7 +177,7 @@ def _of_gguf(path: Path, source: str, name: str) -> BaseModel:
         source=source,
         path=path,
         name=name,
-        dimensions=_dimensions(model.config),
+        dimensions=_dimensions(model.config, path),
         parameters=model.parameters,
         weight_format="GGUF",
         sha256=_fingerprint(b"", [path]),
@@ -175,7 +186,12 @@ def _of_gguf(path: Path, source: str, name: str) -> BaseModel:
 
 def _of_directory(folder: Path, source: str, name: str) -> BaseModel:
     config = _config(folder)
+    dimensions = _dimensions(config, folder)
     files = weight_files(folder)
+    if kind_of(folder) is not ModelKind.NATIVE:
+        problem = tokenizer_problem(folder) or vocabulary_problem(folder, dimensions.vocab)
+        if problem:
+            raise BadInput(problem, path=folder)
     tensors = [tensor for file in files for tensor in _header(file)]
     kinds: dict[str, int] = {}
     for kind, count in tensors:
@@ -184,7 +200,7 @@ def _of_directory(folder: Path, source: str, name: str) -> BaseModel:
         source=source,
         path=folder,
         name=name,
-        dimensions=_dimensions(config),
+        dimensions=dimensions,
         parameters=sum(kinds.values()),
         weight_format=max(kinds, key=lambda kind: kinds[kind]),
         sha256=_fingerprint((folder / "config.json").read_bytes(), files),
@@ -192,11 +208,14 @@ def _of_directory(folder: Path, source: str, name: str) -> BaseModel:
 
 
 def _config(folder: Path) -> Any:
-    """The transformers configuration of a causal language model. Raises BadInput."""
-    file = folder / "config.json"
+    """The transformers configuration of a causal language model of text. Raises BadInput."""
+    file = folder / CONFIG_FILE
     if not file.is_file():
         raise BadInput(_("there is no model in this directory"), path=folder, hint="h2q-tui models list")
-    from transformers import AutoConfig, AutoModelForCausalLM
+    unfit = config_problem(read_config(folder) or {})
+    if unfit:
+        raise BadInput(unfit, path=file)
+    from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -205,26 +224,62 @@ def _config(folder: Path) -> Any:
             _("the model's configuration is not usable: {reason}").format(reason=first_line(problem)),
             path=file,
         ) from problem
-    if type(config) not in AutoModelForCausalLM._model_mapping:
-        raise BadInput(
-            _("{kind} is not a causal language model").format(kind=config.model_type or "?"), path=file
-        )
+    reason = _not_supported(config)
+    if reason:
+        raise BadInput(reason, path=file)
     return config
 
 
-def _dimensions(config: Any) -> ModelDimensions:
+def _not_supported(config: Any) -> str:
+    """Why transformers' classes for `config` are no causal language model of text, as one sentence; "" if they are."""
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoModelForMaskedLM,
+        AutoModelForSeq2SeqLM,
+    )
+
+    kind = config.model_type or "?"
+    causal: Any = AutoModelForCausalLM
+    if type(config) not in causal._model_mapping:
+        return _("{kind} is not a causal language model").format(kind=kind)
+    pictures, masked, pairs = (
+        type(config) in auto._model_mapping
+        for auto in (AutoModelForImageTextToText, AutoModelForMaskedLM, AutoModelForSeq2SeqLM)
+    )
+    if pictures and kind not in TEXT_PART_LOADS:
+        return other_senses(kind)
+    if (masked or pairs) and not getattr(config, "is_decoder", False):
+        return not_causal(kind, str(causal._model_mapping[type(config)].__name__))
+    return ""
+
+
+def _dimensions(config: Any, path: Path) -> ModelDimensions:
+    """The dimensions in a transformers configuration. Raises BadInput for a model without attention."""
     text = config.get_text_config()
-    heads, hidden = text.num_attention_heads, text.hidden_size
+    heads, hidden = _figure(text, "num_attention_heads"), _figure(text, "hidden_size")
+    if not heads or not hidden:
+        raise BadInput(no_attention(config.model_type or "?"), path=path)
     return ModelDimensions(
         hidden=hidden,
         layers=text.num_hidden_layers,
         heads=heads,
-        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
-        head_dim=getattr(text, "head_dim", None) or hidden // heads,
-        ffn=getattr(text, "intermediate_size", None) or 4 * hidden,
+        kv_heads=_figure(text, "num_key_value_heads") or heads,
+        head_dim=_figure(text, "head_dim") or hidden // heads,
+        ffn=_figure(text, "intermediate_size") or 4 * hidden,
         vocab=text.vocab_size,
-        context=getattr(text, "max_position_embeddings", None) or 2048,
+        context=_figure(text, "max_position_embeddings") or 2048,
     )
+
+
+def _figure(config: Any, name: str) -> int:
+    """A whole number of a transformers configuration, the largest where layers differ; 0 when it has none."""
+    try:
+        value = getattr(config, name, None)
+    except Exception:  # transformers refuses to name one value for layers that differ
+        value = config.to_dict().get(name)
+    values = value if isinstance(value, list) else [value]
+    return max((one for one in values if isinstance(one, int)), default=0)
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.core.errors import BadInput, H2QError
+from engine.core.errors import BadInput, H2QError, UsageProblem
+from engine.core.filenames import shell_command
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.models.card import ADAPTER_WEIGHTS, WEIGHTS_FILE, ModelCard
@@ -73,6 +74,27 @@ def describe_model(place: ModelPlace) -> ListedModel:
     if place.folder is not None:
         return _described(place)
     return _of_ollama(place.tag, readable=True)
+
+
+def check_base(place: ModelPlace, mode: str) -> None:
+    """Raises what speaks against training on the model in `mode` ("native", "lora", "auto" …), before a run begins.
+
+    BadInput for a model of a kind that is not trained, UsageProblem for one that another mode trains.
+    """
+    if place.kind is ModelKind.NATIVE:
+        if mode == "lora":
+            raise UsageProblem(
+                _("{name} is the built-in model; lora adapts other models").format(name=place.name),
+                hint=shell_command("h2q-tui", "train", "--mode", "native", "--model", place.reference),
+            )
+        return
+    if mode in ("native", "scratch"):
+        raise UsageProblem(
+            _("{mode} trains the built-in model, and {name} is another").format(mode=mode, name=place.name),
+            hint=shell_command("h2q-tui", "train", "--mode", "lora", "--model", place.reference),
+        )
+    if place.kind in (ModelKind.HF, ModelKind.GGUF) and (problem := describe_model(place).problem):
+        raise BadInput(problem, path=place.folder, hint="h2q-tui models list")
 
 
 def _trained(ws: Workspace, card: ModelCard) -> ListedModel:

@@ -24,10 +24,12 @@ TOKENIZER_FILES = (
 )
 """Files of which every tokenizer has one."""
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ModelWithLMHead")
-_TEXT_PART_LOADS = ("qwen3_5", "qwen3_5_moe")
+TEXT_PART_LOADS = ("qwen3_5", "qwen3_5_moe")
 """Model types with pictures of which transformers loads the language model alone."""
 _WITHOUT_ATTENTION = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
-_SENSES = ("vision_config", "audio_config", "speech_config", "vision_tower_config", "visual")
+_SENSES = (
+    "vision_config", "audio_config", "speech_config", "vq_config", "perceiver_config", "visual", "mm_vision_tower",
+)  # fmt: skip
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "n_ctx")
 
 
@@ -68,11 +70,7 @@ def read_directory(folder: Path) -> DirectorySummary:
 
 def read_config(folder: Path) -> dict[str, Any] | None:
     """config.json as a mapping; None when it is missing or broken."""
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return config if isinstance(config, dict) else None
+    return _json(folder / CONFIG_FILE) or None
 
 
 def config_problem(config: Mapping[str, Any]) -> str:
@@ -81,27 +79,37 @@ def config_problem(config: Mapping[str, Any]) -> str:
     quantized = _quantization(config)
     if quantized:
         return _(
-            "its weights are quantized ({method}); an adapter is trained on the unquantized model or on a GGUF file"
+            "its weights are quantized ({method}); take the model with plain weights, or a GGUF file"
         ).format(method=quantized)
     classes = [str(name) for name in config.get("architectures") or []]
-    if kind not in _TEXT_PART_LOADS and (
+    if kind not in TEXT_PART_LOADS and (
         any(key in config for key in _SENSES) or any(name.endswith("ImageTextToText") for name in classes)
     ):
-        return _("{kind} reads pictures or sound as well as text; only models of text are trained").format(
-            kind=kind
-        )
+        return other_senses(kind)
     if config.get("is_encoder_decoder"):
         return _("{kind} is an encoder with a decoder, not a causal language model").format(kind=kind)
     if kind in _WITHOUT_ATTENTION:
         return no_attention(kind)
-    if kind not in _TEXT_PART_LOADS and classes and not classes[0].endswith(_CAUSAL):
-        return _("{kind} is not a causal language model ({name})").format(kind=kind, name=classes[0])
+    if kind not in TEXT_PART_LOADS and classes and not classes[0].endswith(_CAUSAL):
+        return not_causal(kind, classes[0])
     return ""
 
 
 def no_attention(kind: str) -> str:
     """The sentence for a recurrent model."""
-    return _("{kind} has no attention layers; recurrent models are not trained").format(kind=kind)
+    return _("{kind} has no attention layers; recurrent models are not supported").format(kind=kind)
+
+
+def other_senses(kind: str) -> str:
+    """The sentence for a multimodal model."""
+    return _("{kind} reads pictures or sound as well as text; only text models are supported").format(
+        kind=kind
+    )
+
+
+def not_causal(kind: str, name: str) -> str:
+    """The sentence for an encoder or another model that does not continue a text; `name` is its class."""
+    return _("{kind} is not a causal language model ({name})").format(kind=kind, name=name)
 
 
 def tokenizer_problem(folder: Path) -> str:
@@ -109,6 +117,46 @@ def tokenizer_problem(folder: Path) -> str:
     if any((folder / name).is_file() for name in TOKENIZER_FILES):
         return ""
     return _("the base model has no tokenizer (tokenizer.json)")
+
+
+def vocabulary_problem(folder: Path, embeddings: int) -> str:
+    """Why token ids of tokenizer.json would lie beyond the embedding, which has rows for `embeddings` tokens; "" if none.
+
+    Control tokens beyond it are harmless as long as the chat template does not write them: Gemma 3 has one for pictures.
+    """
+    tokenizer = _json(folder / "tokenizer.json")
+    model = tokenizer.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocabulary, dict):
+        largest = max((id_ for id_ in vocabulary.values() if isinstance(id_, int)), default=-1)
+    else:
+        largest = len(vocabulary or ()) - 1
+    settings = _json(folder / "tokenizer_config.json")
+    written = f"{_template(folder, settings)} {settings.get('bos_token')} {settings.get('eos_token')}"
+    for added in tokenizer.get("added_tokens") or []:
+        if isinstance(added, dict) and (not added.get("special") or str(added.get("content")) in written):
+            largest = max(largest, int(added.get("id") or 0))
+    if largest < embeddings:
+        return ""
+    return _(
+        "the tokenizer has {tokens} tokens and the model {rows}: it was extended without the model"
+    ).format(tokens=largest + 1, rows=embeddings)
+
+
+def _template(folder: Path, settings: Mapping[str, Any]) -> str:
+    try:
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return str(settings.get("chat_template") or "")
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """The mapping in a JSON file; empty when it is missing or broken."""
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def _quantization(config: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.core.paths import Workspace
+    from engine.models.resolve import ModelPlace
 
 
 @dataclass
@@ -53,14 +54,16 @@ def workspace(*, create: bool = True) -> Workspace:
     return open_workspace(locate_workspace(), create=create)
 
 
-def model_reference(ws: Workspace, name: str) -> str:
-    """The model `name` as every process of the program finds it; a relative path starts as in `resolve`.
-
-    Raises BadInput for an unknown one, with the nearest names.
-    """
+def model_place(ws: Workspace, name: str) -> ModelPlace:
+    """The model `name`; a relative path starts as in `resolve`. Raises BadInput for an unknown one."""
     from engine.models.resolve import find_place
 
-    return find_place(ws, name, Path(options.workspace_dir or ".").absolute()).reference
+    return find_place(ws, name, Path(options.workspace_dir or ".").absolute())
+
+
+def model_reference(ws: Workspace, name: str) -> str:
+    """The model `name` as every process of the program finds it. Raises as `model_place`."""
+    return model_place(ws, name).reference
 
 
 def locate_workspace() -> Workspace:

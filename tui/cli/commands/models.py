@@ -86,10 +86,9 @@ def _show(name: str = typer.Argument(metavar="NAME")) -> None:
     from engine.models.card import CARD_FILE, read_card
     from engine.models.catalog import describe_model
     from engine.models.registry import in_use
-    from engine.models.resolve import find_place
 
     ws = session.workspace(create=False)
-    place, used = find_place(ws, session.model_reference(ws, name)), in_use(ws)
+    place, used = session.model_place(ws, name), in_use(ws)
     if place.folder is None or not (place.folder / CARD_FILE).is_file():
         base = describe_model(place)
         for line in _base_lines(base):

@@ -35,7 +35,7 @@ def _train(values: Values) -> None:
     ws = session.workspace()
     streaming = _streaming(values["config"])
     params = run_params(TRAIN_OPTIONS, values) | {
-        "model": session.model_reference(ws, values["model"]) if values["model"] else None,
+        "model": _base(ws, values["model"], values["mode"]) if values["model"] else None,
         "config": _models_file(values["config"]) if streaming is None else None,
         "settings": _settings(ws, values["set"], streaming, unload_ollama=values["unload_ollama"]),
         "wait": values["wait"] or not values["run_once"],
@@ -111,3 +111,12 @@ def _models_file(config: str | None) -> str | None:
             _("There is no such folder"), path=path.parent, hint=f"mkdir -p {shell_word(path.parent)}"
         )
     return str(path)
+
+
+def _base(ws: Workspace, name: str, mode: str) -> str:
+    """The model to train on, as the run finds it. Raises BadInput and UsageProblem, before the run exists."""
+    from engine.models.catalog import check_base
+
+    place = session.model_place(ws, name)
+    check_base(place, mode)
+    return place.reference
