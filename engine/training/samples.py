@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from engine.runs.context import RunContext
 
 TIME_SHARE = 0.03
-"""Share of a phase's time that samples may take."""
+"""Share of a phase's time that samples may take. One that takes longer than that is paid back before the next."""
 SHORTEST_S = 0.05
 """Seconds of allowance from which a sample is begun."""
 GROWTH = 0.02
@@ -77,11 +77,12 @@ class ModelSamples:
         self._every_s = ctx.settings.sample_every
         self._began = time.perf_counter()
         self._spent = 0.0
+        self._count = 0
         self._next = 0.0
         """Elapsed seconds from which the next samples are due."""
 
     def emit_if_due(self, model: nn.Module, step: int, *, last: bool = False) -> bool:
-        """Emits the samples of a step when they are due; `last` is the end of the phase. True if there were any.
+        """Emits one sample when it is due, of each prompt in turn; `last` is the end of the phase. True if it did.
 
         Never raises for the model's sake: samples end with the first failure.
         """
@@ -93,17 +94,18 @@ class ModelSamples:
             return False
         began = time.perf_counter()
         try:
-            for number, prompt in enumerate(self._prompts):
-                share = (began + allowance - time.perf_counter()) / (len(self._prompts) - number)
-                self._emit(model, step, prompt, time.perf_counter() + share)
+            self._emit(model, step, self._prompts[self._count % len(self._prompts)], began + allowance)
         except (RuntimeError, MemoryError, ValueError) as problem:
             self._prompts = ()
             self._ctx.log(_("no more samples in this run: {why}").format(why=type(problem).__name__))
         finally:
             model.train()
             self._spent += time.perf_counter() - began
+        self._count += 1
         elapsed = time.perf_counter() - self._began
-        self._next = elapsed + max(self._every_s, GROWTH * elapsed)
+        # The first sample of every prompt comes early.
+        if self._count >= len(self._prompts):
+            self._next = elapsed + max(self._every_s / max(1, len(self._prompts)), GROWTH * elapsed)
         return True
 
     def _emit(self, model: nn.Module, step: int, prompt: SamplePrompt, deadline: float) -> None:
@@ -217,11 +219,11 @@ def _follow(
     stops: frozenset[int],
     deadline: float,
 ) -> list[int]:
-    """The tokens that follow `prompt`, until a stop token, `limit` or `deadline`."""
+    """The tokens that follow `prompt`, until a stop token, `limit` or `deadline`; a third of `limit` in any case."""
     random = torch.Generator().manual_seed(_SEED)
     found: list[int] = []
     tokens = prompt
-    while len(found) < limit and (not found or time.perf_counter() < deadline):
+    while len(found) < limit and (len(found) < limit // 3 or time.perf_counter() < deadline):
         probabilities = (next_logits(tokens).float().cpu() / _TEMPERATURE).softmax(dim=-1)
         if not bool(torch.isfinite(probabilities).all()):
             break

@@ -111,15 +111,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.floats(0.01, 60.0), st.floats(0.05, 30.0), st.integers(1, 3))
+@given(st.floats(0.01, 60.0), st.floats(0.001, 30.0), st.integers(1, 3))
 def test_samples_take_a_small_share_of_the_time_and_their_number_stays_bounded(
     step_s: float, token_s: float, prompts: int
 ) -> None:
     clock, emitted = Clock(), list[object]()
 
     def slow(_model: object, _prompt: Sequence[int], until: float) -> str:
-        while clock.now < until:
-            clock.now += token_s / 10
+        for number in range(48):
+            if number >= 16 and clock.now >= until:
+                break
+            clock.now += token_s
         return "x"
 
     with pytest.MonkeyPatch.context() as patch:
@@ -132,9 +134,8 @@ def test_samples_take_a_small_share_of_the_time_and_their_number_stays_bounded(
             writer.emit_if_due(model, step)
     passed = clock.now - began
     taken = passed - 2000 * step_s
-    # A sample that was begun writes one token more than its time allows.
-    assert taken <= samples_module.TIME_SHARE * passed + prompts * token_s
-    assert len(emitted) <= prompts * (300 + 30)
+    assert taken <= samples_module.TIME_SHARE * passed + 17 * token_s, "one sample may be paid back later"
+    assert len(emitted) <= 400
 
 
 class _Journal:
