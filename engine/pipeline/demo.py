@@ -27,6 +27,8 @@ NATIVE_SECONDS = 140.0
 """Budget of both trainings of the built-in model: with import, corpus and validation about four minutes on two cores."""
 LORA_SECONDS = 300.0
 """Most that the training of an adapter may take; the epochs below take less on two cores that have nothing else to do."""
+EXPECTED = {"base": 30.0, "import": 5.0, "corpus": 10.0, "lora": 300.0, "validate": 120.0, "promote": 1.0}
+"""Seconds of the stages, roughly, until the training has seen its data."""
 LORA_EPOCHS = 2
 LORA_LR = 5e-4
 """Higher than the default of `lora`: the sample is small, and its manner should be heard after two epochs."""
@@ -39,10 +41,12 @@ def run(ctx: RunContext) -> RunResult:
     from engine.pipeline.import_run import import_paths, summary_text
     from engine.pipeline.stages import StagePlan
     from engine.pipeline.train import train
+    from engine.runs.events import WorkPlan
 
     params = ctx.params(DemoParams)
     plan = StagePlan(("base", "import"), after=4)
     with ctx.train_lock(wait=False):
+        ctx.emit(WorkPlan(seconds=EXPECTED))
         base = bring_base(ctx, plan, params)
         if base is None:
             plan = replace(plan, after=5)

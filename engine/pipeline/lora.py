@@ -24,10 +24,11 @@ from engine.pipeline.corpus import counted_pairs, prepare_corpus
 from engine.pipeline.own_question import best_question, own_question
 from engine.pipeline.promote import promote_if_better
 from engine.pipeline.report import Pairs, TrainResult, finish, status_of
-from engine.pipeline.stages import StagePlan, TrainedModel, TrainRequest, model_summary
+from engine.pipeline.stages import StagePlan, TrainedModel, TrainRequest, announce_work, model_summary
 from engine.pipeline.validate import validate_candidate
 from engine.runs.context import RunContext, RunResult
-from engine.runs.kinds import TrainParams
+from engine.runs.estimates import Workload
+from engine.runs.kinds import TrainMode, TrainParams
 from engine.training.lora.files import FileDataset, read_files
 from engine.training.lora.fit import fit_to_budget
 from engine.training.lora.train import train_lora
@@ -101,6 +102,7 @@ def _train_on_corpus(
     params = request.params
     plan = StagePlan(("corpus", "lora", "validate", "promote"), before=request.stages_before)
     with MemoryStore(ctx.workspace.memory_db) as store:
+        announce_work(ctx, _workload(params, base, store.count()))
         try:
             corpus = prepare_corpus(
                 ctx,
@@ -116,6 +118,8 @@ def _train_on_corpus(
             )
             return finish(ctx, request, result)
         question = own_question(store, corpus.window)
+        trained, test = len(corpus.dataset.lineage.conversations), len(corpus.window.conversations)
+        announce_work(ctx, _workload(params, base, trained, test))
         adapter = _lora_stage(ctx, plan, request, base, corpus.dataset, texts, question)
         report = validate_candidate(
             ctx,
@@ -200,6 +204,19 @@ def _train_on_files(
         held_out=loss,
     )
     return finish(ctx, request, result)
+
+
+def _workload(params: TrainParams, base: BaseModel, conversations: int, test: int = 0) -> Workload:
+    return Workload(
+        TrainMode.LORA,
+        conversations=conversations,
+        test=test,
+        base=params.model or "",
+        base_parameters=base.parameters,
+        epochs=params.epochs,
+        max_steps=params.max_steps,
+        time_budget_s=params.time_budget_s,
+    )
 
 
 def _lora_stage(

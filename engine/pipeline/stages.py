@@ -9,6 +9,8 @@ from pathlib import Path
 from engine.core.i18n import _
 from engine.models.card import Lineage, ModelCard
 from engine.runs.context import RunContext, StageHandle
+from engine.runs.estimates import RunHistory, Workload, estimate
+from engine.runs.events import WorkPlan
 from engine.runs.kinds import TrainMode, TrainParams
 from engine.runs.resume import run_with_checkpoints
 
@@ -57,6 +59,12 @@ class TrainedModel:
     lineage: Lineage
     seconds: float
     """Time of the training stage."""
+
+
+def announce_work(ctx: RunContext, load: Workload) -> None:
+    """Tells the expected time of every stage of a training."""
+    found = estimate(load, RunHistory(ctx.workspace).runs())
+    ctx.emit(WorkPlan(seconds=found.seconds, measured=bool(found.run)))
 
 
 def resume_folder(ctx: RunContext, params: TrainParams) -> Path | None:

@@ -28,20 +28,19 @@ from engine.pipeline.stages import (
     StagePlan,
     TrainedModel,
     TrainRequest,
+    announce_work,
     existing_texts,
     model_summary,
     resume_folder,
 )
 from engine.pipeline.validate import validate_candidate
 from engine.runs.context import RunContext, RunResult
+from engine.runs.estimates import BASE_SHARE, Workload
 from engine.runs.kinds import TrainMode, TrainParams
 from engine.training.native import train_native
 from engine.training.recipe import Phase, recipe_for
 from engine.training.scratch import train_scratch
 from engine.training.text_files import find_text
-
-BASE_SHARE = 0.6
-"""Share of a time budget for a base from plain text if there is none yet."""
 
 
 def run_train(ctx: RunContext) -> RunResult:
@@ -88,6 +87,7 @@ def _train_on_text(ctx: RunContext, request: TrainRequest) -> RunResult:
     check_output_folder(folder, MODEL_FOLDER, hint="h2q-tui train --mode scratch --output NEW-FOLDER")
     plan = StagePlan(("scratch",), before=request.stages_before)
     texts = find_text(params.data, ws).files
+    announce_work(ctx, _workload(TrainMode.SCRATCH, params, texts=texts))
     model = _scratch_stage(ctx, plan, request, texts, folder, params.time_budget_s)
     result = TrainResult("trained", new=folder.name, lineage=model.lineage, training_time_s=model.seconds)
     return finish(ctx, request, result)
@@ -103,6 +103,9 @@ def _train_on_conversations(ctx: RunContext, request: TrainRequest) -> RunResult
     plan = StagePlan(("corpus", *scratch, "native", "validate", "promote"), before=request.stages_before)
     with MemoryStore(ws.memory_db) as store:
         base = find_model(ws, name) if name else None
+        texts = _base_texts(ctx, params) if base is None else existing_texts(load_card(base))
+        new_texts = texts if base is None else []
+        announce_work(ctx, _workload(TrainMode.NATIVE, params, texts=new_texts, conversations=store.count()))
         try:
             corpus = prepare_corpus(
                 ctx, plan, store, base=base, min_pairs=params.min_corpus, resume=request.resume
@@ -116,13 +119,20 @@ def _train_on_conversations(ctx: RunContext, request: TrainRequest) -> RunResult
             )
             return finish(ctx, request, result)
         budget, seconds = params.time_budget_s, 0.0
+        announce_work(
+            ctx,
+            _workload(
+                TrainMode.NATIVE,
+                params,
+                texts=new_texts,
+                conversations=len(corpus.dataset.lineage.conversations),
+                test=len(corpus.window.conversations),
+            ),
+        )
         if base is None:
-            texts = _base_texts(ctx, params)
             base, seconds = _new_base(ctx, plan, request, texts)
             if budget is not None:
                 budget = max(budget - seconds, (1 - BASE_SHARE) * budget)
-        else:
-            texts = existing_texts(load_card(base))
         question = own_question(store, corpus.window)
         model = _native_stage(ctx, plan, request, base, corpus.dataset, texts, budget, question)
         report = validate_candidate(
@@ -155,6 +165,25 @@ def _train_on_conversations(ctx: RunContext, request: TrainRequest) -> RunResult
         validation=report,
     )
     return finish(ctx, request, result)
+
+
+def _workload(
+    mode: TrainMode,
+    params: TrainParams,
+    *,
+    texts: Sequence[Path] = (),
+    conversations: int = 0,
+    test: int = 0,
+) -> Workload:
+    return Workload(
+        mode,
+        conversations=conversations,
+        test=test,
+        text_bytes=sum(text.stat().st_size for text in texts),
+        epochs=params.epochs,
+        max_steps=params.max_steps,
+        time_budget_s=params.time_budget_s,
+    )
 
 
 def _base_texts(ctx: RunContext, params: TrainParams) -> list[Path]:

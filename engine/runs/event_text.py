@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from engine.core.i18n import N_, _, bracketed, colon, n_, p_
+from engine.core.i18n import N_, _, bracketed, colon, n_, p_, with_percent
 from engine.runs import events as e
 from engine.runs.events import Event, RunStatus
+from engine.runs.work import WorkDone
 
 _STAGES = {
     "base": N_("base model"),
@@ -63,6 +64,30 @@ def format_duration(seconds: float | None) -> str:
         )
     clock = f"{rest // 60:02d}:{rest % 60:02d}"
     return f"{hours}:{clock}" if hours else clock
+
+
+def format_left(seconds: float) -> str:
+    """Time left of a run, as it changes: `00:40`, `14 min`, `3 h 20 min`."""
+    if seconds < 600:
+        return format_duration(seconds)
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return _("{minutes} min").format(minutes=minutes)
+    return _("{hours} h {minutes} min").format(hours=minutes // 60, minutes=minutes % 60)
+
+
+def work_text(work: WorkDone) -> str:
+    """`27 %, 14 min left`: the same words for the whole run everywhere; "" when nothing is known."""
+    parts = [] if work.share is None else [percent_done(work)]
+    if work.left_s is not None:
+        parts.append(_("{eta} left").format(eta=format_left(work.left_s)))
+    return _(", ").join(parts)
+
+
+def percent_done(work: WorkDone) -> str:
+    """`27 %`: 100 only when the run is done."""
+    share = work.share or 0.0
+    return with_percent(str(100 if share >= 1 else min(99, int(100 * share))))
 
 
 def format_figure(value: float | None, digits: int = 3) -> str:

@@ -72,6 +72,16 @@ class StageChanged(Event, frozen=True, kw_only=True):
     """One sentence for the user."""
 
 
+class WorkPlan(Event, frozen=True, kw_only=True):
+    """The expected time of every stage of the run; a later one replaces it."""
+
+    KIND: ClassVar[str] = "work"
+    seconds: dict[str, float]
+    """Of each stage by its name, in their order."""
+    measured: bool = False
+    """From an earlier run of this workspace; otherwise an estimate from the amount of data."""
+
+
 class Progress(Event, frozen=True, kw_only=True):
     """Progress of a stage."""
 
@@ -363,6 +373,7 @@ EVENTS: dict[str, type[Event]] = {
         Started,
         StatusChanged,
         StageChanged,
+        WorkPlan,
         Progress,
         Step,
         Evaluated,

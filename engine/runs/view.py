@@ -15,22 +15,10 @@ from engine.runs.curve import Annotation, AnnotationKind, MeanSeries, Series
 from engine.runs.event_text import cycle_text, describe, governor_text, recovery_text, status_name
 from engine.runs.events import JournalRecord, RunStatus
 from engine.runs.spec import RunSpec
+from engine.runs.work import IdleTime, StageView, stage_seconds, work_done
 
 LOG_LINES = 2000
 _HISTORY_LIMIT = 500
-
-
-@dataclass
-class StageView:
-    """Current state of one stage."""
-
-    name: str
-    state: str
-    index: int
-    total: int
-    detail: str
-    started_at: float
-    ended_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +55,15 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: float | None
     checkpoint: str | None
     error: str
+    share: float | None = None
+    """Share of the whole run that is done, 0 to 1."""
+    left_s: float | None = None
+    """Seconds to the end of the whole run."""
+    paused_s: float = 0.0
+    stage_seconds: dict[str, float] = {}
+    """Working seconds of each stage that is done."""
+    conversations: int = 0
+    """In the training set."""
 
 
 class RunView:
@@ -101,6 +98,11 @@ class RunView:
         self._data_wait: dict[str, tuple[float, float]] = {}
         """Of each phase: seconds waited for data, and total seconds."""
         self.eta_s: float | None = None
+        """Seconds to the end of the stage, at `eta_at`."""
+        self.eta_at: float | None = None
+        self.work: dict[str, float] = {}
+        """Expected seconds of every stage of the run, in their order; empty when unknown."""
+        self.idle = IdleTime()
         self.progress: e.Progress | None = None
         self.memory: e.MemoryUsage | None = None
         self.peak_memory_mb: float | None = None
@@ -179,6 +181,7 @@ class RunView:
     def summary(self, alive: bool) -> RunSummary:
         """The figures of `runs show`. `alive` is the run's lock: a run without it that did not finish is DEAD."""
         spec, over = self.spec, self.status.over
+        work = work_done(self, self.updated_at or 0.0)
         finished = self.finished_at if over or alive else self.updated_at
         return RunSummary(
             id=spec.run_id if spec else "",
@@ -201,6 +204,11 @@ class RunView:
             finished_at=finished,
             checkpoint=self.last_checkpoint.path if self.last_checkpoint else None,
             error=self.finished.error if self.finished else "",
+            share=work.share,
+            left_s=work.left_s if alive and not over else None,
+            paused_s=round(work.paused_s, 1),
+            stage_seconds=stage_seconds(self.stages),
+            conversations=self.plan.train_conversations if self.plan is not None else 0,
         )
 
     def _on_step(self, event: e.Step) -> None:
@@ -219,7 +227,7 @@ class RunView:
         self.grad_norm = event.grad_norm
         self.waiting = event.waiting
         self._data_wait[event.phase] = (event.waited_s, event.wall_s)
-        self.eta_s = event.eta_s
+        self._set_eta(event.eta_s)
         step += self.step_offset
         losses, rates, speeds = self._step_series
         if loss is not None:
@@ -238,6 +246,9 @@ class RunView:
             self.annotations,
             Annotation(event.phase, place, text, AnnotationKind.RESUME, self.updated_at or 0.0),
         )
+
+    def _set_eta(self, eta_s: float | None) -> None:
+        self.eta_s, self.eta_at = eta_s, self.updated_at
 
     def _enter_phase(self, phase: str) -> None:
         if phase not in self.phases:
@@ -259,12 +270,14 @@ class RunView:
             self.started_at = t
         self.pid, self.scope = event.pid, event.scope
         self.status, self.reason = RunStatus.RUNNING, ""
+        self.idle.status(RunStatus.RUNNING, t)
         self.finished, self.finished_at = None, None
 
     def _on_status(self, event: e.StatusChanged, t: float) -> None:
         if event.status is RunStatus.PAUSED:
             self._annotate(status_name(event.status), t)
         self.status, self.reason = event.status, event.reason
+        self.idle.status(event.status, t)
 
     def _on_stage(self, event: e.StageChanged, t: float) -> None:
         current = next((stage for stage in self.stages if stage.name == event.name), None)
@@ -281,11 +294,17 @@ class RunView:
         if event.state == "started":
             self.stage, self.progress, self.eta_s = event.name, None, None
             current.started_at, current.ended_at = t, None
+            current.idle_before_s = self.idle.seconds(t)
         else:
             current.ended_at = t
+            current.idle_s = self.idle.seconds(t) - current.idle_before_s
 
     def _on_progress(self, event: e.Progress, _t: float) -> None:
-        self.progress, self.eta_s = event, event.eta_s
+        self.progress = event
+        self._set_eta(event.eta_s)
+
+    def _on_work(self, event: e.WorkPlan, _t: float) -> None:
+        self.work = dict(event.seconds)
 
     def _on_memory(self, event: e.MemoryUsage, t: float) -> None:
         self.memory = event
@@ -371,12 +390,14 @@ class RunView:
     def _on_finished(self, event: e.Finished, t: float) -> None:
         self.finished, self.finished_at = event, t
         self.status, self.reason, self.eta_s = event.status, "", None
+        self.idle.status(event.status, t)
 
     _HANDLERS: ClassVar[dict[type[e.Event], Callable[[RunView, Any, float], None]]] = {
         e.Started: _on_started,
         e.StatusChanged: _on_status,
         e.StageChanged: _on_stage,
         e.Progress: _on_progress,
+        e.WorkPlan: _on_work,
         e.MemoryUsage: _on_memory,
         e.Evaluated: _on_evaluated,
         e.ModelSample: _on_sample,

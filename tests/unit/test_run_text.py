@@ -20,7 +20,6 @@ from engine.runs.events import (
     Step,
 )
 from engine.runs.view import RunView
-from tui.host.run_follower import fraction_done
 from tui.tabs.train.run_text import figures, learning_rate, loss_title, no_curve
 from tui.terminal.glyphs import ASCII, UNICODE
 
@@ -106,22 +105,6 @@ def test_the_ending_of_a_run_is_shown() -> None:
 def test_ascii_lines_are_ascii() -> None:
     found = figures(view_of(*BEGUN, STEP, MEMORY), ASCII, 80, alive=True, now=1100.0)
     assert all(line.plain.isascii() for line in found)
-
-
-@pytest.mark.parametrize(
-    ("events", "share"),
-    [
-        ((), None),
-        (BEGUN, 1 / 3),
-        ((*BEGUN, STEP), (1 + 0.25) / 3),
-        ((*BEGUN, Progress(stage="native", done=1, total=2)), 0.5),
-        ((*BEGUN, StageChanged(name="native", state="done", index=2, total=3)), 2 / 3),
-        ((Started(pid=1, program="t"), StageChanged(name="native", state="started"), STEP), 0.25),
-    ],
-)
-def test_the_share_done_counts_stages_alike(events: tuple[Event, ...], share: float | None) -> None:
-    found = fraction_done(view_of(*events))
-    assert found == (None if share is None else pytest.approx(share))
 
 
 def test_a_run_without_a_curve_shows_the_reason() -> None:

@@ -267,15 +267,19 @@ class RunPrinter:
 
 def step_line(view: RunView) -> str:
     """The metrics of a training step on one line."""
-    from engine.runs.event_text import format_duration, format_figure, format_rate
+    from engine.runs.event_text import format_duration, format_figure, format_rate, work_text
+    from engine.runs.work import work_done
 
+    work = work_done(view, view.updated_at or 0.0)
     parts = [
         _("step {step} of {steps}").format(step=f"{view.step:,}", steps=f"{view.max_steps:,}"),
         _("loss {loss} (best {best})").format(
             loss=format_figure(view.loss), best=format_figure(view.best_loss)
         ),
     ]
-    if view.eta_s is not None:
+    if work.left_s is not None:
+        parts.append(work_text(work))
+    elif view.eta_s is not None:
         parts.append(_("{time} left").format(time=format_duration(view.eta_s)))
     parts += [f"{format_rate(view.tokens_per_s or 0.0)} tok/s", f"lr {view.lr or 0.0:.3g}"]
     if view.memory is not None:

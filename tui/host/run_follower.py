@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 from engine.core.errors import H2QError
+from engine.runs.event_text import format_left
 from engine.runs.events import Finished, JournalRecord, RunStatus
 from engine.runs.journal import JournalReader
 from engine.runs.rundir import RunDir, list_runs, summarise
 from engine.runs.view import RunView
+from engine.runs.work import work_done
 from tui.widgets.header import HeaderStatus
 
 if TYPE_CHECKING:
@@ -226,20 +229,6 @@ def _read_history(followed: _Followed) -> None:
         followed.apply(batch)
 
 
-def fraction_done(view: RunView) -> float | None:
-    """Fraction of the run that is done, 0 to 1: its stages count alike, the current one by its progress."""
-    inside: float | None = None
-    if view.progress is not None and view.progress.total:
-        inside = view.progress.done / view.progress.total
-    elif view.stage and view.stage == view.phase and view.max_steps:
-        inside = view.step / view.max_steps
-    present = next((stage for stage in view.stages if stage.name == view.stage), None)
-    if present is None or not present.total:
-        return inside
-    before = present.index - 1 if present.ended_at is None else present.index
-    return min(1.0, (before + (min(1.0, inside or 0.0) if present.ended_at is None else 0.0)) / present.total)
-
-
 def header_status(board: RunBoard) -> HeaderStatus | None:
     """The run in progress for the header; None when nothing runs."""
     entry = board.current
@@ -248,9 +237,10 @@ def header_status(board: RunBoard) -> HeaderStatus | None:
     view = board.view(entry.run_id)
     if view is None:
         return HeaderStatus(paused=entry.status is RunStatus.PAUSED)
-    memory = view.memory
+    memory, work = view.memory, work_done(view, time.time())
     return HeaderStatus(
         paused=view.status is RunStatus.PAUSED,
-        share=fraction_done(view),
+        share=work.share,
+        left="" if work.left_s is None else format_left(work.left_s),
         memory="" if memory is None else f"{memory.used_mb / 1024:.1f}/{memory.budget_mb / 1024:.1f}G",
     )

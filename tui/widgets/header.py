@@ -20,13 +20,15 @@ class HeaderStatus:
 
     paused: bool = False
     share: float | None = None
-    """Share of the run that is done, 0 to 1."""
+    """Share of the whole run that is done, 0 to 1."""
+    left: str = ""
+    """Time left of it, "" when unknown."""
     memory: str = ""
     """"2.1/4.0G", or "" before the first measurement."""
 
 
 class Header(CellLines):
-    """` h2q  [1 Train] 2 Corpus …                ● 41%  2.1/4.0G  ▲1`. A click on a tab shows it."""
+    """` h2q  [1 Train] 2 Corpus …           ● 41% 02:14  2.1/4.0G  ▲1`. A click on a tab shows it."""
 
     DEFAULT_CSS = "Header { dock: top; height: 1; }"
 
@@ -88,7 +90,8 @@ class Header(CellLines):
                 (self.glyphs.paused, "$text-warning") if run.paused else (self.glyphs.running, "$text-accent")
             )
             share = "" if run.share is None else f" {min(99, int(run.share * 100)):2d}%"
-            parts.append(Content.styled(f"{sign}{share}", style))
+            left = f" {run.left}" if run.left else ""
+            parts.append(Content.styled(f"{sign}{share}{left}", style))
             if run.memory:
                 parts.append(Content(run.memory))
         if self.alerts:

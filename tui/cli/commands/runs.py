@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -216,7 +217,15 @@ def _row(summary: RunSummary) -> str:
 
 
 def _card(run: RunDir, view: RunView, summary: RunSummary) -> list[str]:
-    from engine.runs.event_text import format_duration, format_figure, format_rate, status_name
+    from engine.runs.event_text import (
+        format_duration,
+        format_figure,
+        format_rate,
+        status_name,
+        work_text,
+    )
+    from engine.runs.events import RunStatus
+    from engine.runs.work import work_done
     from tui.terminal.glyphs import choose_glyphs
 
     status = status_name(summary.status)
@@ -229,7 +238,12 @@ def _card(run: RunDir, view: RunView, summary: RunSummary) -> list[str]:
         text = _("started {time}").format(time=_clock(summary.started_at, day=True))
         if summary.finished_at is not None:
             text += _(", took {time}").format(time=format_duration(summary.finished_at - summary.started_at))
+        if summary.paused_s >= 1:
+            text += _(", paused {time}").format(time=format_duration(summary.paused_s))
         lines.append(text)
+    work = work_done(view, time.time())
+    if summary.status is RunStatus.RUNNING and work.left_s is not None:
+        lines.append(work_text(work))
     if summary.max_steps:
         lines.append(
             _("step {step} of {steps}, loss {loss} (best {best}), {rate} tok/s").format(

@@ -14,9 +14,11 @@ from engine.runs.event_text import (
     format_rate,
     stage_name,
     status_name,
+    work_text,
 )
 from engine.runs.events import RunStatus
-from engine.runs.view import RunView, StageView
+from engine.runs.view import RunView
+from engine.runs.work import StageView, WorkDone, work_done
 from tui.terminal.glyphs import STATUS_STYLE, Glyphs
 from tui.terminal.text import one_line
 
@@ -56,10 +58,12 @@ def figures(
 
     A part that does not fit is dropped, the least important first.
     """
-    clock = _clock(view, alive=alive, now=time.time() if now is None else now)
+    now = time.time() if now is None else now
+    work = work_done(view, now if alive else view.updated_at or now)
+    clock = _clock(view, work, glyphs)
     return [
         _joined(parts, width)
-        for parts in (_learning(view, clock), _memory(view, glyphs), _stages(view, glyphs, alive=alive))
+        for parts in (_learning(view, clock), _memory(view, glyphs), _stages(view, work, glyphs, alive=alive))
     ]
 
 
@@ -73,12 +77,12 @@ def _joined(parts: list[Content], width: int) -> Content:
     return line
 
 
-def _clock(view: RunView, *, alive: bool, now: float) -> str:
-    """Elapsed time of the run."""
+def _clock(view: RunView, work: WorkDone, glyphs: Glyphs) -> str:
+    """Working time of the run, and its pauses apart: `05:01  ‖ 07:45`."""
     if view.started_at is None:
         return ""
-    end = view.finished_at or (now if alive else view.updated_at) or now
-    return format_duration(max(0.0, end - view.started_at))
+    clock = format_duration(work.active_s)
+    return f"{clock}  {glyphs.paused} {format_duration(work.paused_s)}" if work.paused_s >= 1 else clock
 
 
 def learning_rate(value: float | None) -> str:
@@ -122,18 +126,24 @@ def _memory(view: RunView, glyphs: Glyphs) -> list[Content]:
     return parts
 
 
-def _stages(view: RunView, glyphs: Glyphs, *, alive: bool) -> list[Content]:
-    """`● training on the corpus 2/3 41 %  02:10 left  ✓ corpus`; or how the run ended."""
+def _stages(view: RunView, work: WorkDone, glyphs: Glyphs, *, alive: bool) -> list[Content]:
+    """`● 27 %, 14 min left  training on the corpus 2/3 41 %  ✓ corpus`; or how the run ended.
+
+    The figures at the beginning are of the whole run; behind the stage stands its own share.
+    """
     if view.finished is not None or (not alive and view.stages):
         return [_ending(view, glyphs, alive=alive)]
     if view.status in (RunStatus.QUEUED, RunStatus.PAUSED):
         sign, style = glyphs.status(view.status), STATUS_STYLE[view.status]
         word = status_name(view.status)
         words = colon(word, one_line(view.reason)) if view.reason else word
-        return [Content.styled(f"{sign} {words}", style)]
-    # The stage in progress and the time left come before the stages that are over.
+        whole = [Content(work_text(work))] if work_text(work) else []
+        return [Content.styled(f"{sign} {words}", style), *whole]
+    # The whole run and the stage in progress come before the stages that are over.
     parts = [_one_stage(stage, view, glyphs) for stage in view.stages[-1:]]
-    if view.eta_s is not None:
+    if work.left_s is not None:
+        parts.insert(0, Content.styled(f"{glyphs.running} {work_text(work)}", "bold $text-accent"))
+    elif view.eta_s is not None:
         parts.append(Content(_("{eta} left").format(eta=format_duration(view.eta_s))))
     done = [_one_stage(stage, view, glyphs) for stage in view.stages[:-1]]
     return parts + done[::-1]

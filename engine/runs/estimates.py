@@ -1,0 +1,214 @@
+"""What a training will take: time of each stage, steps and memory, from earlier runs of this workspace where there are
+any like it, else from the amount of data. Reads no weights and imports nothing heavy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from engine.core.errors import BadInput
+from engine.core.paths import Workspace
+from engine.runs.events import RunStatus
+from engine.runs.kinds import RunKind, TrainMode, TrainParams
+from engine.runs.rundir import RunDir, list_runs, summarise
+from engine.runs.spec import params_of
+from engine.runs.view import RunSummary
+
+BASE_SHARE = 0.6
+"""Share of a time budget for a base from plain text if there is none yet."""
+_ALIKE = 4.0
+"""Runs on up to this many times more or fewer conversations are alike: their times are scaled."""
+_LOOKED_AT = 40
+"""Newest runs that are looked at."""
+
+# Without an earlier run: orders of magnitude on two cores of 2020 to 2024, as `bench` measures them.
+_CORES = 2
+_NATIVE_MB = 700.0
+_SCRATCH_BYTES_S, _NATIVE_BYTES_S = 20_000.0, 10_000.0
+_FLOP_S = 1e11
+_CONVERSATION_BYTES, _CONVERSATION_TOKENS = 1_500.0, 300.0
+_EPOCHS = 3
+_LORA_BATCH = 4
+_CORPUS_S = 0.02
+_PROGRAM_MB = 600.0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is to be trained."""
+
+    mode: TrainMode
+    conversations: int = 0
+    """That will be trained on."""
+    test: int = 0
+    """Conversations of the test set."""
+    text_bytes: int = 0
+    """Plain text for a new base; 0 where a base is there."""
+    base: str = ""
+    """The base of an adapter as the run names it."""
+    base_parameters: float = 0.0
+    """Of an adapter's base; 0 when unknown."""
+    epochs: int | None = None
+    max_steps: int | None = None
+    time_budget_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training will take."""
+
+    seconds: dict[str, float]
+    """Of each stage, in their order."""
+    steps: int | None = None
+    memory_mb: float | None = None
+    run: str = ""
+    """Id of the earlier run that the figures are from; "" for a rough estimate."""
+
+    @property
+    def total_s(self) -> float:
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A finished training of this workspace."""
+
+    run: str
+    params: TrainParams
+    mode: TrainMode
+    summary: RunSummary
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing but the data limited its training."""
+        limits = (self.params.max_steps, self.params.time_budget_s, self.params.resume)
+        return all(limit is None for limit in limits)
+
+
+@dataclass
+class RunHistory:
+    """The finished trainings of a workspace, newest first; an ended run is read once."""
+
+    workspace: Workspace
+    _read: dict[str, MeasuredRun | None] = field(default_factory=dict)
+
+    def runs(self) -> list[MeasuredRun]:
+        """Reads `state.json` of runs that it does not know yet. Call it in a thread."""
+        found = []
+        for run in list_runs(self.workspace)[:_LOOKED_AT]:
+            if run.run_id not in self._read and not run.alive():
+                self._read[run.run_id] = _measured(run)
+            measured = self._read.get(run.run_id)
+            if measured is not None:
+                found.append(measured)
+        return found
+
+
+def _measured(run: RunDir) -> MeasuredRun | None:
+    if run.spec.kind is not RunKind.TRAIN:
+        return None
+    with contextlib.suppress(BadInput, msgspec.DecodeError, OSError):
+        params, summary = params_of(run.spec, TrainParams), summarise(run)
+        mode = next((mode for mode in TrainMode if str(mode) in summary.stage_seconds), None)
+        if "native" in summary.stage_seconds:
+            mode = TrainMode.NATIVE
+        if summary.status is RunStatus.DONE and mode is not None:
+            return MeasuredRun(run.run_id, params, mode, summary)
+    return None
+
+
+def stages_of(load: Workload) -> tuple[str, ...]:
+    """The stages of a training by name."""
+    if load.mode is TrainMode.SCRATCH:
+        return ("scratch",)
+    if load.mode is TrainMode.LORA:
+        return ("corpus", "lora", "validate", "promote")
+    scratch = ("scratch",) if load.text_bytes else ()
+    return ("corpus", *scratch, "native", "validate", "promote")
+
+
+def estimate(load: Workload, runs: Sequence[MeasuredRun] = ()) -> Estimate:
+    """What `load` will take. The newest run like it counts; of an adapter, with the same base."""
+    rough = _rough(load)
+    like = next((run for run in runs if _is_like(run, load)), None)
+    if like is None:
+        return _within_budget(rough, load)
+    past, trained = like.summary, str(load.mode)
+    ratio = load.conversations / past.conversations if past.conversations and load.conversations else 1.0
+    epochs = _epochs(load) / _epochs(like.params)
+    whole = like.whole and not load.max_steps
+    seconds, steps = dict(rough.seconds), load.max_steps or rough.steps
+    for name in seconds:
+        taken = past.stage_seconds.get(name)
+        if taken is None:
+            continue
+        if name == "scratch":
+            seconds[name] = taken if whole else seconds[name]
+        elif name != trained:
+            seconds[name] = taken * ratio
+        elif whole:
+            seconds[name] = taken * ratio * epochs
+            steps = max(1, round(past.max_steps * ratio * epochs)) if past.max_steps else steps
+        elif past.max_steps and steps:
+            seconds[name] = taken / past.max_steps * steps
+    measured = whole or bool(past.max_steps and steps)
+    found = Estimate(seconds, steps, past.peak_memory_mb, like.run if measured else "")
+    return _within_budget(found, load)
+
+
+def _epochs(of: Workload | TrainParams) -> int:
+    return of.epochs or _EPOCHS
+
+
+def _is_like(run: MeasuredRun, load: Workload) -> bool:
+    if run.mode is not load.mode or (load.mode is TrainMode.LORA and (run.params.model or "") != load.base):
+        return False
+    then = run.summary.conversations
+    if load.mode is TrainMode.SCRATCH or not then or not load.conversations:
+        return True
+    return 1 / _ALIKE <= load.conversations / then <= _ALIKE
+
+
+def _rough(load: Workload) -> Estimate:
+    """From the amount of data alone."""
+    speed = (os.cpu_count() or _CORES) / _CORES
+    epochs = _epochs(load)
+    count, test = load.conversations, load.test or max(20, round(0.15 * load.conversations))
+    steps, memory = None, _NATIVE_MB
+    seconds = dict.fromkeys(stages_of(load), 1.0)
+    if "corpus" in seconds:
+        seconds["corpus"] = 2.0 + _CORPUS_S * count
+    if "scratch" in seconds:
+        seconds["scratch"] = max(20.0, load.text_bytes * _EPOCHS / _SCRATCH_BYTES_S / speed)
+    if "native" in seconds:
+        seconds["native"] = max(10.0, count * _CONVERSATION_BYTES * epochs / _NATIVE_BYTES_S / speed)
+        seconds["validate"] = 10.0 + 0.5 * test / speed
+    if "lora" in seconds:
+        flop = 6 * load.base_parameters
+        steps = load.max_steps or max(1, -(-count // _LORA_BATCH) * epochs)
+        tokens = steps * _LORA_BATCH * _CONVERSATION_TOKENS
+        seconds["lora"] = 15.0 + tokens * flop / _FLOP_S / speed
+        seconds["validate"] = 20.0 + test * _CONVERSATION_TOKENS * flop / _FLOP_S / speed
+        memory = _PROGRAM_MB + 4 * load.base_parameters / 2**20
+        if not load.base_parameters:
+            return Estimate(seconds, steps)
+    return Estimate(seconds, steps, memory)
+
+
+def _within_budget(found: Estimate, load: Workload) -> Estimate:
+    """With a time budget the training takes as long as that, shared between the base and the rest."""
+    budget = load.time_budget_s
+    if budget is None:
+        return found
+    seconds = dict(found.seconds)
+    if "scratch" in seconds and "native" in seconds:
+        seconds["scratch"] = BASE_SHARE * budget
+        seconds["native"] = (1 - BASE_SHARE) * budget
+    else:
+        trained = next(name for name in seconds if name in ("scratch", "native", "lora"))
+        seconds[trained] = min(seconds[trained], budget) if trained == "lora" else budget
+    return Estimate(seconds, None, found.memory_mb, found.run)

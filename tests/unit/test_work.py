@@ -1,0 +1,212 @@
+"""How much of a run is done, and how long it still takes."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.core.paths import Workspace
+from engine.runs.estimates import MeasuredRun, RunHistory, Workload, estimate, stages_of
+from engine.runs.event_text import work_text
+from engine.runs.events import (
+    Event,
+    Finished,
+    JournalRecord,
+    MemoryUsage,
+    Progress,
+    RunStatus,
+    StageChanged,
+    Started,
+    StatusChanged,
+    Step,
+    TrainingPlan,
+    WorkPlan,
+)
+from engine.runs.kinds import TrainMode, TrainParams
+from engine.runs.spec import make_spec
+from engine.runs.view import RunView
+from engine.runs.work import work_done
+from tests.tui.live_run import LiveRun
+from tests.unit.test_run_text import BEGUN, STEP, view_of
+
+PLAN = WorkPlan(seconds={"corpus": 10.0, "native": 100.0, "validate": 50.0, "promote": 1.0})
+
+
+def at_times(*events: tuple[float, Event]) -> RunView:
+    view = RunView(None)
+    for seq, (t, event) in enumerate(events):
+        view.apply(JournalRecord(seq, t, event))
+    return view
+
+
+@pytest.mark.parametrize(
+    ("events", "share"),
+    [
+        ((), None),
+        (BEGUN, 1 / 3),
+        ((*BEGUN, STEP), (1 + 0.25) / 3),
+        ((*BEGUN, Progress(stage="native", done=1, total=2)), 0.5),
+        ((*BEGUN, StageChanged(name="native", state="done", index=2, total=3)), 2 / 3),
+        ((Started(pid=1, program="t"), StageChanged(name="native", state="started"), STEP), 0.25),
+    ],
+)
+def test_the_share_done_counts_stages_alike(events: tuple[Event, ...], share: float | None) -> None:
+    found = work_done(view_of(*events), 1010.0).share
+    assert found == (None if share is None else pytest.approx(share))
+
+
+def stage(name: str, state: str = "started") -> StageChanged:
+    return StageChanged(name=name, state=state)
+
+
+def step(eta_s: float) -> Step:
+    return msgspec.structs.replace(STEP, eta_s=eta_s)
+
+
+def test_the_share_is_the_time_done_of_the_time_of_the_whole_run() -> None:
+    view = at_times((0.0, Started(pid=1, program="t")), (0.0, PLAN), (0.0, stage("corpus")))
+    begin = work_done(view, 6.0)
+    assert begin.share is not None and begin.share < 0.05, "not a third after six seconds"
+    assert begin.left_s == pytest.approx(4 + 100 + 50 + 1)
+    view = at_times(
+        (0.0, Started(pid=1, program="t")), (0.0, PLAN), (0.0, stage("corpus")), (20.0, stage("corpus", "done")),
+        (20.0, stage("native")), (60.0, step(80.0)),
+    )  # fmt: skip
+    work = work_done(view, 70.0)
+    assert work.left_s == pytest.approx(70 + 50 + 1), "the measured time of the phase replaces its estimate"
+    assert work.share == pytest.approx(70 / (70 + 121))
+    assert work_text(work) == "36 %, 02:01 left"
+
+
+def test_a_pause_is_no_work_and_takes_no_time_left() -> None:
+    events: list[tuple[float, Event]] = [
+        (0.0, Started(pid=1, program="t")), (0.0, PLAN), (0.0, stage("native")), (40.0, step(60.0)),
+        (40.0, StatusChanged(status=RunStatus.PAUSED)),
+    ]  # fmt: skip
+    early, late = (work_done(at_times(*events), now) for now in (41.0, 500.0))
+    assert (early.share, early.left_s, early.active_s) == (late.share, late.left_s, late.active_s)
+    assert late.paused_s == pytest.approx(460)
+    events += [(505.0, StatusChanged(status=RunStatus.RUNNING)), (505.0, step(60.0))]
+    work = work_done(at_times(*events), 515.0)
+    assert work.active_s == pytest.approx(50) and work.paused_s == pytest.approx(465)
+    events += [(605.0, stage("native", "done"))]
+    assert at_times(*events).summary(alive=True).stage_seconds == {"native": 140.0}
+    assert at_times(*events).summary(alive=True).paused_s == 465.0
+
+
+def test_waiting_for_another_run_is_no_work() -> None:
+    view = at_times(
+        (0.0, Started(pid=1, program="t")), (0.0, StatusChanged(status=RunStatus.QUEUED)),
+        (300.0, StatusChanged(status=RunStatus.RUNNING)), (300.0, PLAN), (300.0, stage("corpus")),
+    )  # fmt: skip
+    work = work_done(view, 302.0)
+    assert (work.active_s, work.paused_s) == (2.0, 0.0)
+
+
+def test_a_stage_that_takes_longer_than_expected_is_not_done() -> None:
+    view = at_times((0.0, Started(pid=1, program="t")), (0.0, PLAN), (0.0, stage("validate")))
+    work = work_done(view, 1000.0)
+    assert work.left_s is not None and work.left_s >= 2.5
+    assert work.share is not None and work.share < 1
+
+
+_events = st.sampled_from(
+    [
+        PLAN,
+        STEP,
+        MemoryUsage(used_mb=1.0, peak_mb=1.0, budget_mb=2.0),
+        *(stage(name, state) for name in PLAN.seconds for state in ("started", "done", "failed")),
+        *(StatusChanged(status=status) for status in (RunStatus.PAUSED, RunStatus.RUNNING, RunStatus.QUEUED)),
+        Progress(stage="corpus", done=5, total=10, eta_s=3.0),
+        Finished(status=RunStatus.DONE, exit_code=0),
+        Started(pid=1, program="t"),
+    ]
+)
+
+
+@given(st.lists(st.tuples(st.floats(0, 50), _events), max_size=25), st.floats(0, 100))
+def test_any_run_has_figures_within_their_bounds(gaps: list[tuple[float, Event]], later: float) -> None:
+    times = list(itertools.accumulate(gap for gap, _event in gaps))
+    view = at_times(*zip(times, (event for _gap, event in gaps), strict=True))
+    work = work_done(view, (times[-1] if times else 0.0) + later)
+    assert work.share is None or 0 <= work.share <= 1
+    assert work.left_s is None or work.left_s >= 0
+    assert work.paused_s >= 0
+    assert work.active_s >= 0
+    assert work_text(work).isprintable()
+
+
+def finished_run(ws: Workspace, conversations: int, seconds: dict[str, float], params: TrainParams) -> str:
+    """A run that took `seconds` for its stages."""
+    now = [1000.0]
+    run = LiveRun(ws, spec=make_spec(ws.root, params), clock=lambda: now[0])
+    run.write(
+        TrainingPlan(
+            text="t", pairs=conversations, train_conversations=conversations, test_conversations=20,
+            test_clusters=20, verdict_possible=True,
+        )
+    )  # fmt: skip
+    for name, taken in seconds.items():
+        run.write(stage(name))
+        now[0] += taken
+        run.write(msgspec.structs.replace(STEP, phase=name, step=60, max_steps=60))
+        run.write(stage(name, "done"))
+    run.write(MemoryUsage(used_mb=640.0, peak_mb=812.0, budget_mb=4096.0))
+    run.end()
+    return run.dir.run_id
+
+
+def history(tmp_path: Path, params: TrainParams) -> list[MeasuredRun]:
+    ws = Workspace(tmp_path)
+    finished_run(ws, 200, {"corpus": 8.0, "native": 60.0, "validate": 30.0, "promote": 1.0}, params)
+    return RunHistory(ws).runs()
+
+
+def test_an_estimate_is_that_of_an_earlier_run_scaled_to_the_data(tmp_path: Path) -> None:
+    runs = history(tmp_path, TrainParams(mode=TrainMode.NATIVE))
+    found = estimate(Workload(TrainMode.NATIVE, conversations=400), runs)
+    assert found.run == runs[0].run
+    assert found.seconds == {"corpus": 16.0, "native": 120.0, "validate": 60.0, "promote": 2.0}
+    assert found.steps == 120
+    assert found.memory_mb == 812.0
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        Workload(TrainMode.NATIVE, conversations=5000),
+        Workload(TrainMode.LORA, conversations=200, base="x", base_parameters=135e6),
+        Workload(TrainMode.SCRATCH, text_bytes=1_000_000),
+    ],
+    ids=["of another size", "of another mode", "from text"],
+)
+def test_what_no_earlier_run_is_like_is_a_rough_estimate(tmp_path: Path, load: Workload) -> None:
+    found = estimate(load, history(tmp_path, TrainParams(mode=TrainMode.NATIVE)))
+    assert found.run == ""
+    assert tuple(found.seconds) == stages_of(load)
+    assert all(seconds > 0 for seconds in found.seconds.values())
+
+
+def test_a_time_limit_is_kept_and_a_limited_run_tells_nothing_of_a_whole_one(tmp_path: Path) -> None:
+    budget = estimate(Workload(TrainMode.NATIVE, conversations=200, text_bytes=9, time_budget_s=100.0))
+    assert (budget.seconds["scratch"], budget.seconds["native"]) == (60.0, 40.0)
+    runs = history(tmp_path, TrainParams(mode=TrainMode.NATIVE, max_steps=60))
+    rough = estimate(Workload(TrainMode.NATIVE, conversations=200))
+    found = estimate(Workload(TrainMode.NATIVE, conversations=200), runs)
+    assert (found.run, found.seconds["native"]) == ("", rough.seconds["native"])
+    assert found.seconds["corpus"] == 8.0
+    limited = estimate(Workload(TrainMode.NATIVE, conversations=200, max_steps=120), runs)
+    assert limited.seconds["native"] == 120.0, "two seconds a step, as measured"
+
+
+def test_an_adapter_on_another_base_is_another_work(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    finished_run(ws, 100, {"lora": 50.0}, TrainParams(mode=TrainMode.LORA, model="a"))
+    runs = RunHistory(ws).runs()
+    assert estimate(Workload(TrainMode.LORA, conversations=100, base="a"), runs).seconds["lora"] == 50.0
+    assert estimate(Workload(TrainMode.LORA, conversations=100, base="b"), runs).run == ""
