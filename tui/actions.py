@@ -135,16 +135,9 @@ _TRAIN = _actions(
         "train",
         "h2q-tui runs pause ID",
         footer=True,
-        help=N_("Pause, or resume (runs resume ID)."),
-    ),
-    AppAction(
-        "train.resume",
-        "c",
-        N_("resume"),
-        "train",
-        "h2q-tui runs resume ID",
-        footer=True,
-        help=N_("Resume a training run that died, was stopped or failed, from its newest checkpoint."),
+        help=N_(
+            "Pause or resume; a training that died, was stopped or failed resumes from its newest checkpoint (runs resume ID)."
+        ),
     ),
     AppAction(
         "train.checkpoint",
@@ -172,7 +165,7 @@ _TRAIN = _actions(
         "train",
         "h2q-tui runs set ID lr=0.01",
         footer=True,
-        help=N_("Set the learning rate of the run."),
+        help=N_("Replace the peak learning rate of the run; the schedule goes on from it."),
     ),
     AppAction(
         "train.log",
@@ -182,6 +175,22 @@ _TRAIN = _actions(
         "h2q-tui runs attach ID",
         help=N_("The log alone, or the plots again."),
     ),
+    AppAction(
+        "train.mark",
+        "m",
+        N_("mark"),
+        "train",
+        footer=True,
+        help=N_("Mark the run to compare it with others, or unmark it; up to four."),
+    ),
+    AppAction(
+        "train.compare",
+        "c",
+        N_("compare"),
+        "train",
+        footer=True,
+        help=N_("The marked runs over each other, with a table: best and held-out loss, speed, verdict."),
+    ),
     AppAction("train.run_before", "[", N_("previous run"), "train", palette=False),
     AppAction("train.run_after", "]", N_("next run"), "train", palette=False),
     AppAction(
@@ -190,7 +199,7 @@ _TRAIN = _actions(
         N_("side panel"),
         "train",
         "h2q-tui runs show ID --plot",
-        help=N_("Learning rate, events of the run, or cycles of an evolution."),
+        help=N_("What the model writes, the learning rate, events of the run, or cycles of an evolution."),
     ),
     AppAction(
         "train.scale", "Y", N_("log scale"), "train", help=N_("Loss on a logarithmic axis, or linear.")

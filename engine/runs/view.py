@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,6 +92,8 @@ class RunView:
         self.best_loss: float | None = None
         """Lowest loss of the phase."""
         self.lr: float | None = None
+        self.peak_lr: float | None = None
+        """The highest rate of the phase, or the peak that was set by hand since; the schedule scales it."""
         self.tokens = 0
         self.tokens_per_s: float | None = None
         self.grad_norm: float | None = None
@@ -132,6 +135,7 @@ class RunView:
         self.dropped_records = 0
         """Gaps in the sequence numbers: lost to a full disk, or unreadable."""
         self._next_seq = 0
+        self._peak_was_set = False
         self._series: dict[tuple[str, str], Series] = {}
         self._means: dict[str, MeanSeries] = {}
         self._step_series: tuple[Series, Series, Series] | None = None
@@ -222,6 +226,8 @@ class RunView:
         self.epoch = event.epoch
         self.loss = loss = event.loss
         self.lr = event.lr
+        if not self._peak_was_set:
+            self.peak_lr = max(event.lr, self.peak_lr or 0.0)
         self.tokens = event.tokens
         self.tokens_per_s = event.tokens_per_s
         self.grad_norm = event.grad_norm
@@ -254,6 +260,7 @@ class RunView:
         if phase not in self.phases:
             self.phases.append(phase)
         self.phase = phase
+        self.peak_lr, self._peak_was_set = None, False
         best = self.series(phase, "loss").y
         self.best_loss = min(best) if best else None
         self._step_series = (
@@ -340,6 +347,10 @@ class RunView:
         _append(self.commands, event)
         if event.accepted and event.name == "set":
             self._annotate(event.value, t)
+            name, _equals, text = event.value.partition("=")
+            if name.strip() == "lr":
+                with contextlib.suppress(ValueError):
+                    self.peak_lr, self._peak_was_set = float(text), True
 
     def _on_recovery(self, event: e.RecoveryAction, t: float) -> None:
         place = self.step_offset + event.step

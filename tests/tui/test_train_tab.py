@@ -5,13 +5,22 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.core.i18n import set_language
 from engine.core.paths import Workspace
 from engine.runs import control
 from engine.runs.control import Reply
-from engine.runs.events import Log, ModelSample, RunStatus, StatusChanged
+from engine.runs.events import (
+    CommandHandled,
+    Evaluated,
+    Log,
+    ModelSample,
+    RunStatus,
+    StatusChanged,
+    VerdictGiven,
+)
 from engine.runs.kinds import TrainParams
 from engine.runs.rundir import RunDir
 from engine.runs.spec import RunSpec, params_of
@@ -167,7 +176,26 @@ async def test_a_scrolled_up_log_keeps_its_place(ws: Workspace) -> None:
             await until(pilot, lambda: log.count > 52)
             assert log.scroll_offset == before
             assert "the newest" not in text_of(app)
-            await pilot.press("end")
+            await until(pilot, lambda: "▼ 1 new line, G: follow" in text_of(app))
+            await pilot.press("G")
+            await until(pilot, lambda: "the newest" in text_of(app))
+            assert "new line" not in text_of(app)
+
+
+async def test_a_log_follows_its_end_through_other_sizes_and_views(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    with live_run(ws) as run:
+        for number in range(80):
+            run.write(Log(level="info", text="long " * 30 + f"line {number}"))
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: "line 79" in text_of(app))
+            for size in ((80, 24), (160, 50), (80, 24), (120, 40)):
+                await pilot.resize_terminal(*size)
+                await pilot.press("o")
+                await pilot.pause()
+                await pilot.press("o")
+                await until(pilot, lambda: "line 79" in text_of(app))
+            run.write(Log(level="info", text="the newest"))
             await until(pilot, lambda: "the newest" in text_of(app))
 
 
@@ -206,9 +234,85 @@ async def test_commands_are_sent_and_their_replies_shown(
     assert sent == [("checkpoint", ""), ("pause", ""), ("stop", ""), ("set", "lr=0.01")]
 
 
+async def test_a_rate_that_is_typed_replaces_the_peak_of_the_schedule(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[str, str]] = []
+
+    async def send(_run: RunDir, name: str, value: str = "") -> Reply:
+        sent.append((name, value))
+        return Reply(True, f"did {name}")
+
+    monkeypatch.setattr(control, "send", send)
+    app = H2QApp(ws)
+    with live_run(ws, done=150) as run:
+        async with app.run_test(size=(100, 24)) as pilot:
+            await until(pilot, lambda: "tok/s" in text_of(app))
+            await pilot.press("L")
+            await until(pilot, lambda: isinstance(app.screen, LinePrompt))
+            assert "0.02" in text_of(app).splitlines()[-1], "the peak, not the rate that has decayed"
+            await pilot.press("enter")
+            await until(pilot, lambda: len(app.screen_stack) == 1)
+            assert sent == [], "the same rate is no change"
+            await pilot.press("L")
+            await until(pilot, lambda: isinstance(app.screen, LinePrompt))
+            await pilot.press(*"0.01", "enter")
+            await until(pilot, lambda: sent == [("set", "lr=0.01")])
+            run.write(CommandHandled(name="set", value="lr=0.01", accepted=True))
+            await until(pilot, lambda: "by hand 1" in text_of(app))
+            await pilot.press("L")
+            await until(pilot, lambda: "0.01 " in text_of(app).splitlines()[-1])
+
+
+async def test_marked_runs_are_laid_over_each_other_with_a_table(ws: Workspace) -> None:
+    first = LiveRun(ws, now=1000.0)
+    for number in range(1, 201):
+        first.step(number)
+        if number % 50 == 0:
+            first.write(Evaluated(phase="native", step=number, name="general", loss=1.75))
+    first.write(
+        VerdictGiven(base="a", new="b", decision="promote", sentence="s", verdict=msgspec.Raw(b"null"))
+    )
+    first.end()
+    app = H2QApp(ws)
+    with live_run(ws, done=60) as run:
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "tok/s" in text_of(app))
+            assert "c compare" not in text_of(app).splitlines()[-1]
+            await pilot.press("m", "j", "m")
+            await until(pilot, lambda: f"b {first.dir.run_id[:9]}" in text_of(app))
+            assert f"a {run.dir.run_id[:9]}" in text_of(app)
+            await pilot.press("c")
+            await until(pilot, lambda: "PROMOTE" in text_of(app))
+            screen = text_of(app)
+            rows = [line for line in screen.splitlines() if "native" in line]
+            assert len(rows) == 2
+            assert "1.750" in rows[1] and "200" in rows[1] and "28.4k" in rows[1]
+            assert "–" in rows[0] and "60" in rows[0]
+            plot = "\n".join(screen.splitlines()[:-5])
+            assert "a" in plot and "b" in plot and any("\u2801" <= c <= "\u28ff" for c in plot)
+            run.step(61)
+            await until(pilot, lambda: any(" 61 " in line for line in text_of(app).splitlines()))
+            await pilot.press("escape")
+            await until(pilot, lambda: len(app.screen_stack) == 1)
+            await pilot.press("m")
+            await until(pilot, lambda: f"b {first.dir.run_id[:9]}" not in text_of(app))
+
+
+async def test_no_more_than_four_runs_are_marked(ws: Workspace) -> None:
+    for number in range(5):
+        LiveRun(ws, now=1000.0 + number).end()
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: len(app.board.runs) == 5)
+        for _time in range(5):
+            await pilot.press("m", "j")
+        await until(pilot, lambda: "at most 4 runs" in text_of(app))
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 @pytest.mark.parametrize("lang", ["en", "zh"])
-async def test_c_resumes_a_dead_training_run(
+async def test_space_resumes_a_dead_training_run(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], lang: str
 ) -> None:
     begun: list[LiveRun] = []
@@ -228,9 +332,9 @@ async def test_c_resumes_a_dead_training_run(
             app = pilot.app
             await until(pilot, lambda: "✗ " + dead.dir.run_id[:9] in text_of(app))
             assert word not in text_of(app).splitlines()[-1]
-            await pilot.press("c", "G")  # the newest one ended well: nothing to resume
-            await until(pilot, lambda: f"c {word}" in text_of(app).splitlines()[-1])
-            await pilot.press("c", "c")
+            await pilot.press("space", "G")  # the newest one ended well: nothing to resume
+            await until(pilot, lambda: f"space {word}" in text_of(app).splitlines()[-1])
+            await pilot.press("space", "space")
             await until(pilot, lambda: len(begun) == 1 and "● " + begun[0].dir.run_id[:9] in text_of(app))
             params = params_of(begun[0].dir.spec, TrainParams)
             assert params.resume == dead.dir.run_id

@@ -359,7 +359,9 @@ class H2QApp(App[None]):
         if tab is None or not self.is_running:
             return
         self.footer.entries = [
-            FooterEntry(key_label(self.action_keys[action.id]), _(action.label), textual_action(action))
+            FooterEntry(
+                key_label(self.action_keys[action.id]), tab.footer_label(action), textual_action(action)
+            )
             for action in (*tab.footer_actions(), BY_ID["keys"])
             if len(self.screen_stack) == 1
         ]

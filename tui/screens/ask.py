@@ -78,13 +78,15 @@ class LinePrompt(ModalScreen[str | None]):
         *,
         choices: Sequence[tuple[str, str]] = (),
         check: Callable[[str], str] | None = None,
+        select: bool = False,
     ) -> None:
-        """`choices`: (answer, text); `enter` takes the first one."""
+        """`choices`: (answer, text); `enter` takes the first one. `select`: typing replaces `value`."""
         super().__init__()
         self.question = question
         self._value = value
         self._choices = tuple(choices)
         self._check = check
+        self._select = select
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -101,6 +103,8 @@ class LinePrompt(ModalScreen[str | None]):
         field = self.query_one(Input)
         field.focus()
         field.cursor_position = len(self._value)
+        if self._select:
+            field.action_select_all()
         if self._choices:
             self._stack_if_narrow()
 

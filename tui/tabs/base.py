@@ -13,6 +13,7 @@ from textual.containers import Container
 from textual.content import Content
 from textual.widget import Widget
 
+from engine.core.i18n import _
 from tui.actions import ACTIONS, AppAction, of_tab
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ class Tab(Container):
     def footer_actions(self) -> list[AppAction]:
         """Actions for the footer, most useful first; those that do not fit are dropped, `?` never is."""
         return [action for action in of_tab(self.TAB_ID) if action.footer and self.host.is_offered(action)]
+
+    def footer_label(self, action: AppAction) -> str:
+        """The translated label of an action as it applies now."""
+        return _(action.label)
 
     def available_actions(self) -> list[AppAction]:
         """Every available action of this tab and of EVERYWHERE, for the `?` sheet and the palette."""

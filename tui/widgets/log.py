@@ -10,6 +10,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.geometry import Size
+from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -28,7 +29,7 @@ class LogPane(ScrollView, can_focus=True):
     """Lines with their time, wrapped to the width; bounded to the newest 2,000."""
 
     DEFAULT_CSS = """
-    LogPane { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
+    LogPane { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("end,G", "bottom", show=False),
@@ -36,6 +37,14 @@ class LogPane(ScrollView, can_focus=True):
         Binding("j", "scroll_down", show=False),
         Binding("k", "scroll_up", show=False),
     ]
+
+    class UnseenChanged(Message):
+        """Other lines than before stand below what a reader sees who has scrolled up."""
+
+        def __init__(self, pane: LogPane, unseen: int) -> None:
+            super().__init__()
+            self.pane = pane
+            self.unseen = unseen
 
     def __init__(self, *, id: str | None = None, classes: str | None = None, alert: str = "▲") -> None:
         super().__init__(id=id, classes=classes)
@@ -45,19 +54,21 @@ class LogPane(ScrollView, can_focus=True):
         self._heights: deque[int] = deque()
         self._wrapped_for = 0
         self._empty = ""
+        self._following = True
+        """The end is shown, and stays so when lines are added or the size changes."""
+        self._unseen = 0
 
     def replace(self, lines: Iterable[LogLine], empty: str = "") -> None:
         """Shows other lines, from their end. `empty` is the text without any line."""
         self._source = deque(lines, maxlen=MAX_LINES)
         self._empty = empty
         self._wrap_all()
-        self.scroll_end(animate=False, force=True)
+        self._follow()
 
     def append(self, lines: Sequence[LogLine]) -> None:
         """Appends lines. The view follows the end for a reader who is there, and keeps its place otherwise."""
         if not lines:
             return
-        following = self.is_vertical_scroll_end
         first_visible = int(self.scroll_offset.y)
         removed = 0
         for line in lines:
@@ -69,11 +80,30 @@ class LogPane(ScrollView, can_focus=True):
             self._source.append(line)
             self._wrap(line)
         self._measure()
-        if following:
+        if self._following:
             self.scroll_end(animate=False, force=True)
-        elif removed:
-            self.scroll_to(y=max(0, first_visible - removed), animate=False, force=True)
+        else:
+            if removed:
+                self.scroll_to(y=max(0, first_visible - removed), animate=False, force=True)
+            self._set_unseen(self._unseen + len(lines))
         self.refresh()
+
+    def _follow(self) -> None:
+        self._following = True
+        self._set_unseen(0)
+        self.scroll_end(animate=False, force=True)
+
+    def _set_unseen(self, unseen: int) -> None:
+        if unseen != self._unseen:
+            self._unseen = unseen
+            self.post_message(self.UnseenChanged(self, unseen))
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """The reader, or the pane itself, has scrolled."""
+        super().watch_scroll_y(old_value, new_value)
+        self._following = self.is_vertical_scroll_end
+        if self._following:
+            self._set_unseen(0)
 
     @property
     def count(self) -> int:
@@ -112,14 +142,15 @@ class LogPane(ScrollView, can_focus=True):
         self.virtual_size = Size(self._width, len(self._rows))
 
     def on_resize(self, _event: events.Resize) -> None:
+        following = self._following
         if self._wrapped_for != self._width:
-            following = self.is_vertical_scroll_end
             self._wrap_all()
-            if following:
-                self.scroll_end(animate=False, force=True)
+        if following:
+            # After the layout, which may have moved the end away.
+            self.call_after_refresh(self._follow)
 
     def action_bottom(self) -> None:
-        self.scroll_end(animate=False)
+        self._follow()
 
     def action_top(self) -> None:
         self.scroll_home(animate=False)

@@ -44,7 +44,7 @@ def loss_curves(view: RunView) -> list[Curve]:
         Curve(*_columns(points), kind=CurveKind.POINTS, style=POINTS_STYLE),
         Curve(*_columns(line), style=LINE_STYLE),
     ]
-    for (sign, style), (_name, values) in zip(HELD_OUT, _held_out(view), strict=False):
+    for (sign, style), (_name, values) in zip(HELD_OUT, held_out_values(view), strict=False):
         kept = thin(values, MAX_EVALUATIONS)
         curves.append(Curve(*_columns(kept), kind=CurveKind.SIGNS, style=style, sign=sign))
     return curves
@@ -54,7 +54,7 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
     return [x for x, _y in points], [y for _x, y in points]
 
 
-def _held_out(view: RunView) -> list[tuple[str, list[tuple[float, float]]]]:
+def held_out_values(view: RunView) -> list[tuple[str, list[tuple[float, float]]]]:
     """Name and values of each held-out loss of the phase."""
     found = []
     for name in view.eval_names(view.phase):
@@ -70,7 +70,7 @@ def legend_entries(view: RunView, *, ascii_only: bool) -> list[LegendEntry]:
     if not line:
         return []
     entries = [LegendEntry("..." if ascii_only else "⠒⠒", _("smoothed"), LINE_STYLE, line[-1][1])]
-    for (sign, style), (name, values) in zip(HELD_OUT, _held_out(view), strict=False):
+    for (sign, style), (name, values) in zip(HELD_OUT, held_out_values(view), strict=False):
         label = one_line(_(EVALUATIONS[name]) if name in EVALUATIONS else name)
         entries.append(LegendEntry(sign, label, style, values[-1][1]))
     return entries

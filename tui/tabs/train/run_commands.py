@@ -21,7 +21,7 @@ from tui.screens.ask import Confirm, LinePrompt
 if TYPE_CHECKING:
     from tui.host.app_host import AppHost
 
-NEEDS_LIVE_RUN = frozenset({"pause", "checkpoint", "stop", "kill", "rate"})
+NEEDS_LIVE_RUN = frozenset({"checkpoint", "stop", "kill", "rate"})
 """Verbs that need a run that is not over."""
 
 StartWorker = Callable[[str, Coroutine[Any, Any, None]], object]
@@ -38,9 +38,19 @@ class RunCommands:
         """Runs that were resumed since the app was opened."""
 
     def toggle_pause(self, entry: RunEntry) -> None:
+        """Pauses a run, or resumes it: also one that has died or was stopped, in a new run."""
+        if entry.status.over:
+            self.resume(entry)
+        else:
+            self._send(entry, "resume" if self.resumes(entry) else "pause")
+
+    def resumes(self, entry: RunEntry | None) -> bool:
+        """Whether a run would be resumed by the key that otherwise pauses it."""
+        if entry is None:
+            return False
         view = self.host.board.view(entry.run_id)
         paused = (view.status if view is not None else entry.status) is RunStatus.PAUSED
-        self._send(entry, "resume" if paused else "pause")
+        return paused or self.can_resume(entry)
 
     def checkpoint(self, entry: RunEntry) -> None:
         self._send(entry, "checkpoint")
@@ -103,13 +113,17 @@ class RunCommands:
     def ask_learning_rate(self, entry: RunEntry) -> None:
         view = self.host.board.view(entry.run_id)
         if view is not None:
-            self._start_worker("ask", self._ask_learning_rate(entry, view.lr))
+            self._start_worker("ask", self._ask_learning_rate(entry, view.peak_lr, view.lr))
 
-    async def _ask_learning_rate(self, entry: RunEntry, lr: float | None) -> None:
-        now = "" if lr is None else f"{lr:.4g}"
-        question = _("Learning rate (now {lr})").format(lr=now or "–")
-        typed = await self.host.push_screen_wait(LinePrompt(question, now, check=learning_rate_problem))
-        if typed:
+    async def _ask_learning_rate(self, entry: RunEntry, peak: float | None, lr: float | None) -> None:
+        """Asks for the peak rate, which the schedule scales; what is typed replaces the present one."""
+        old = "" if peak is None else f"{peak:.4g}"
+        question = _("Peak learning rate (the schedule is at {lr})").format(
+            lr="–" if lr is None else f"{lr:.3g}"
+        )
+        prompt = LinePrompt(question, old, check=learning_rate_problem, select=True)
+        typed = await self.host.push_screen_wait(prompt)
+        if typed and typed != old:
             self._send(entry, "set", f"lr={typed}")
 
     def _send(self, entry: RunEntry, name: str, value: str = "") -> None:
@@ -133,4 +147,4 @@ def learning_rate_problem(text: str) -> str:
         rate = float(text)
     except ValueError:
         return _("a number, such as 0.01")
-    return "" if 0 < rate < 10 else _("above 0 and below 10")
+    return "" if 0 < rate <= 10 else _("above 0 and at most 10")

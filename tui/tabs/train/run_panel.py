@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from engine.core.i18n import _
+from engine.core.i18n import _, n_
 from engine.runs.view import RunView
 from tui.tabs.train import run_text
 from tui.tabs.train.loss_chart import legend_line, loss_curves
@@ -49,6 +50,18 @@ class RunPanel(Vertical):
 
     def on_mount(self) -> None:
         self._log_panel.border_title = safe(_("Log"))
+
+    @on(LogPane.UnseenChanged)
+    def _unseen_changed(self, message: LogPane.UnseenChanged) -> None:
+        """Says in the border that the log has stopped following, and how to follow again."""
+        message.stop()
+        if message.pane is not self.log_pane:
+            return
+        new = n_("{n} new line, G: follow", "{n} new lines, G: follow", message.unseen).format(
+            n=message.unseen
+        )
+        sign = "v" if self.glyphs.ascii else "▼"
+        self._log_panel.border_subtitle = safe(f"{sign} {new}") if message.unseen else ""
 
     def clear(self, text: str) -> None:
         """No run, or one whose journal is not read yet: `text` stands where the curves would be."""

@@ -55,7 +55,7 @@ class SamplePane(ScrollView, can_focus=True):
     """Draws the samples of a run; a reader who has scrolled down keeps the place when a new one comes."""
 
     DEFAULT_CSS = """
-    SamplePane { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
+    SamplePane { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("end,G", "scroll_end", show=False),

@@ -15,6 +15,7 @@ from tui.actions import AppAction
 from tui.host.run_follower import RunEntry, RunUpdated
 from tui.tabs.base import Tab
 from tui.tabs.train import run_text
+from tui.tabs.train.compare import LETTERS, MOST_RUNS, CompareRuns
 from tui.tabs.train.run_commands import NEEDS_LIVE_RUN, RunCommands
 from tui.tabs.train.run_panel import RunPanel
 from tui.terminal.text import safe
@@ -47,6 +48,8 @@ class TrainTab(Tab):
         self.commands = RunCommands(host, self._start_worker)
         self._shown_id = ""
         """The run on the screen."""
+        self._marked: list[str] = []
+        """Runs to compare, in the order of their letters."""
 
     def compose(self) -> ComposeResult:
         yield Horizontal(self._runs_panel, self.run_panel)
@@ -85,6 +88,8 @@ class TrainTab(Tab):
         status = self._status(run)
         kind = _STATUS_KIND.get(status, "")
         text = f"{run.run_id[:9]} {_(run.label)}"
+        if run.run_id in self._marked:
+            text = f"{LETTERS[self._marked.index(run.run_id)]} {text}"
         return ListRow(run.run_id, (ListCell(self.host.glyphs.status(status), kind), ListCell(text, kind)))
 
     def _status(self, run: RunEntry) -> RunStatus:
@@ -134,9 +139,21 @@ class TrainTab(Tab):
         if action.verb in NEEDS_LIVE_RUN:
             entry = self.entry
             return entry is not None and not entry.status.over
-        if action.verb == "resume":
-            return self.commands.can_resume(self.entry)
+        if action.verb == "pause":
+            entry = self.entry
+            return entry is not None and (not entry.status.over or self.commands.can_resume(entry))
+        if action.verb == "mark":
+            return self.entry is not None
+        if action.verb == "compare":
+            return len(self._to_compare()) > 1
         return True
+
+    def footer_label(self, action: AppAction) -> str:
+        if action.verb == "pause" and self.commands.resumes(self.entry):
+            return _("resume")
+        if action.verb == "mark" and self.runs.cursor_id in self._marked:
+            return _("unmark")
+        return super().footer_label(action)
 
     async def action_new(self) -> None:
         from tui.tabs.train.new_run import NewRun
@@ -153,10 +170,6 @@ class TrainTab(Tab):
         if self.entry is not None:
             self.commands.toggle_pause(self.entry)
 
-    def action_resume(self) -> None:
-        if self.entry is not None:
-            self.commands.resume(self.entry)
-
     def action_checkpoint(self) -> None:
         if self.entry is not None:
             self.commands.checkpoint(self.entry)
@@ -172,6 +185,31 @@ class TrainTab(Tab):
     def action_rate(self) -> None:
         if self.entry is not None:
             self.commands.ask_learning_rate(self.entry)
+
+    def action_mark(self) -> None:
+        """Marks the run under the cursor for a comparison, or takes its mark away."""
+        entry = self.entry
+        if entry is None:
+            return
+        if entry.run_id in self._marked:
+            self._marked.remove(entry.run_id)
+        elif len(self._marked) < MOST_RUNS:
+            self._marked.append(entry.run_id)
+            self.host.board.follow(entry.run_id)
+        else:
+            self.show_message(_("at most {n} runs can be compared").format(n=MOST_RUNS), "warning")
+        self.runs.set_rows(self._row(run) for run in self.host.board.runs)
+        self.host.refresh_footer()
+
+    def _to_compare(self) -> list[str]:
+        """The marked runs; with a single mark also the run under the cursor."""
+        marked = [run_id for run_id in self._marked if self.host.board.entry(run_id) is not None]
+        cursor = self.runs.cursor_id
+        return [*marked, cursor] if len(marked) == 1 and cursor and cursor not in marked else marked
+
+    def action_compare(self) -> None:
+        """Lays the marked runs over each other."""
+        self.app.push_screen(CompareRuns(self.host, self._to_compare()))
 
     def action_log(self) -> None:
         curves = self.run_panel.curves
