@@ -33,6 +33,7 @@ from engine.runs.view import RunView
 from engine.runs.work import work_done
 from tests.tui.live_run import LiveRun
 from tests.unit.test_run_text import BEGUN, STEP, view_of
+from tui.tabs.train.run_estimate import estimate_line
 
 PLAN = WorkPlan(seconds={"corpus": 10.0, "native": 100.0, "validate": 50.0, "promote": 1.0})
 
@@ -210,3 +211,12 @@ def test_an_adapter_on_another_base_is_another_work(tmp_path: Path) -> None:
     runs = RunHistory(ws).runs()
     assert estimate(Workload(TrainMode.LORA, conversations=100, base="a"), runs).seconds["lora"] == 50.0
     assert estimate(Workload(TrainMode.LORA, conversations=100, base="b"), runs).run == ""
+
+
+def test_the_sheet_says_where_its_figures_are_from(tmp_path: Path) -> None:
+    runs = history(tmp_path, TrainParams(mode=TrainMode.NATIVE))
+    measured = estimate_line(Workload(TrainMode.NATIVE, conversations=200), runs)
+    assert measured == f"about 01:39, 60 steps, 0.8 GB, as measured in run {runs[0].run[:9]}"
+    assert "rough estimate" in estimate_line(Workload(TrainMode.NATIVE, conversations=200), [])
+    unknown = estimate_line(Workload(TrainMode.LORA, conversations=200, base="x"), runs)
+    assert "not measured yet" in unknown and not any(character.isdigit() for character in unknown)

@@ -13,9 +13,11 @@ from engine.memory.store import MemoryStore
 from engine.models import registry
 from engine.models.ollama.running import running_models
 from engine.models.ollama.store import installed_tags
+from engine.runs.estimates import MeasuredRun, RunHistory, Workload
 from engine.runs.kinds import RunKind, TrainMode
 from engine.runs.rundir import training_run_id
 from engine.validation.sequential import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, detectable_gain
+from tui.tabs.train.run_estimate import estimate_line
 
 ENOUGH = 60
 """Conversations below which a verdict may be impossible (docs/ARCHITECTURE.md)."""
@@ -67,6 +69,8 @@ class TrainingInputs:
     held_mb: float = 0.0
     unload: bool = False
     """Whether the settings unload them first."""
+    runs: tuple[MeasuredRun, ...] = ()
+    """Finished trainings, newest first: what a new one will take is estimated from them."""
 
 
 def read_inputs(workspace: Workspace) -> TrainingInputs:
@@ -94,6 +98,7 @@ def read_inputs(workspace: Workspace) -> TrainingInputs:
         held=_(", ").join(model.name for model in held),
         held_mb=sum(model.mb for model in held),
         unload=settings.unload_ollama,
+        runs=tuple(RunHistory(workspace).runs()),
     )
 
 
@@ -160,6 +165,8 @@ def describe(
         if not inputs.base:
             lines.append((texts, "" if inputs.texts else "error"))
         lines += _corpus(inputs)
+    if isinstance(mode, TrainMode) and (load := _workload(mode, inputs, lora_base)) is not None:
+        lines.append((estimate_line(load, inputs.runs), ""))
     if inputs.held:
         words = (
             _("Ollama's {names} ({mb} MB of memory) will be unloaded first; o keeps it")
@@ -177,6 +184,23 @@ def describe(
             (_("run {run} is training: this run waits for it").format(run=inputs.training[:9]), "warning")
         )
     return lines
+
+
+def _workload(mode: TrainMode, inputs: TrainingInputs, lora_base: str) -> Workload | None:
+    """What the run would train on; None where something is missing."""
+    if mode is TrainMode.SCRATCH:
+        return Workload(mode, text_bytes=inputs.text_bytes) if inputs.texts else None
+    conversations = max(0, inputs.accepted - inputs.test_set) or inputs.conversations
+    if not conversations or (mode is TrainMode.LORA and not lora_base):
+        return None
+    new_base = mode is TrainMode.NATIVE and not inputs.base
+    return Workload(
+        mode,
+        conversations=conversations,
+        test=inputs.test_set,
+        text_bytes=inputs.text_bytes if new_base else 0,
+        base=lora_base if mode is TrainMode.LORA else "",
+    )
 
 
 def _lora_line(inputs: TrainingInputs, base: str) -> tuple[str, str]:
