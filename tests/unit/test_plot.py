@@ -193,3 +193,17 @@ async def test_the_last_held_out_value_is_always_on_the_axis() -> None:
     assert any(
         span.style == "blue" and line.plain[span.start] == "o" for line in plot.lines for span in line.spans
     )
+
+
+async def test_a_plot_fills_a_panel_that_is_higher_than_a_default_terminal() -> None:
+    class Drawing(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Plot()
+
+    app = Drawing()
+    async with app.run_test(size=(200, 50)) as pilot:
+        plot = app.query_one(Plot)
+        plot.set_curves([Curve([0.0, 9.0], [1.0, 2.0])])
+        await pilot.pause()
+        assert len(plot.lines) == 50
+        assert all(len(line.plain) <= 200 for line in plot.lines)

@@ -195,6 +195,8 @@ class Plot(CellLines, can_focus=True):
 
         figure = _figure_class()
         figure.theme("clear")
+        # Otherwise bounded by what plotext takes for the terminal, 24 rows where it finds none.
+        figure._limit_size(False, False)
         figure.plotsize(width, height)
         self._draw_curves(figure, curves, end / max(1, width - LABEL - 1))
         figure.xlim(0, end)
