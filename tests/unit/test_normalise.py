@@ -15,11 +15,13 @@ from engine.corpus.filters import (
     addresses,
     emails,
     id_numbers,
+    national_ids,
     passwords,
     phones,
     pii,
     prompt_injection,
     secrets,
+    western_addresses,
 )
 from engine.corpus.filters.normalise import letters, nfkc, normalise_with_map
 from engine.corpus.filters.prefilter import PiiHint, pii_hints
@@ -52,35 +54,66 @@ def _searched(sign: re.Pattern[str]) -> Callable[[str], bool]:
 
 
 def _sign(one: PiiHint) -> Callable[[str], bool]:
-    return lambda read: pii_hints(read)[one]
+    return lambda read: bool(pii_hints(read) & one)
 
 
 _RAW = [
     ("<s>", prompt_injection._has_bracket, prompt_injection._CONTROL_TOKEN),
     ("以前忽略", prompt_injection._may_instruct, prompt_injection._INSTRUCTION),
 ]
+
+
+def _labelled_password(read: str) -> bool:
+    return passwords._ODD_I.search(read) is not None or passwords._may_be_labelled(read.lower())
+
+
+def _secret_phrase(read: str) -> bool:
+    return passwords._ODD_I.search(read) is not None or passwords._may_be_phrase(read.lower())
+
+
 _BEHIND_SIGNS = [
     *((_sign(PiiHint.PASSWORD), pattern) for pattern in passwords._PASSWORD),
+    *((_labelled_password, pattern) for pattern in passwords._PASSWORD),
+    (_secret_phrase, passwords.PHRASE),
     (_sign(PiiHint.PASSWORD), passwords.COMMAND_PASSWORD),
     (lambda read: "hook" in read, secrets.WEBHOOK),
-    (_sign(PiiHint.LONG_WORD), secrets.VENDOR_KEY),
+    (_sign(PiiHint.VENDOR_KEY), secrets.VENDOR_KEY),
+    (_sign(PiiHint.VENDOR_KEY), secrets.WEBHOOK),
+    (_sign(PiiHint.NAMED_KEY), secrets._TWILIO),
+    (_sign(PiiHint.WALLET), national_ids._WALLET),
     (_sign(PiiHint.DASHES), secrets._KEY_BEGIN),
-    (_sign(PiiHint.AT), emails.EMAIL),
-    (_sign(PiiHint.AT), passwords.URL_PASSWORD),
+    (_sign(PiiHint.EMAIL), emails.EMAIL),
+    (lambda read: emails.may_be_spelt(read.lower()), emails.SPELT),
+    (_sign(PiiHint.URL_PASSWORD), passwords.URL_PASSWORD),
     (_sign(PiiHint.IP_ADDRESS), pii._IPV4),
     (_sign(PiiHint.IP_ADDRESS), pii._IPV6),
     (_sign(PiiHint.PLATE), pii._PLATE),
     (_sign(PiiHint.WECHAT), pii._WECHAT),
     (_sign(PiiHint.WECHAT), pii._WXID),
     (_sign(PiiHint.ADDRESS), addresses._HOUSE),
-    (_sign(PiiHint.FIVE_DIGITS), pii._QQ),
-    (_sign(PiiHint.NINE_DIGITS), id_numbers._CARD),
-    (_sign(PiiHint.NINE_DIGITS), id_numbers._ACCOUNT),
-    (_sign(PiiHint.NINE_DIGITS), id_numbers._SSN),
-    (_sign(PiiHint.NINE_DIGITS), id_numbers._SSN_LABELLED),
-    (_sign(PiiHint.SIX_DIGITS), id_numbers._CREDIT_CODE),
-    (_sign(PiiHint.FIVE_DIGITS), phones._GROUPED_CN),
+    (_sign(PiiHint.QQ), pii._QQ),
+    (_sign(PiiHint.CARD), id_numbers._CARD),
+    (_sign(PiiHint.CARD), id_numbers._ACCOUNT),
+    *(
+        (_sign(PiiHint.RESIDENT_ID), pattern)
+        for pattern in (id_numbers._ID, id_numbers._OLD_ID, id_numbers._LABELLED_ID, id_numbers._HK_ID)
+    ),
+    (_sign(PiiHint.SSN), id_numbers._SSN),
+    (_sign(PiiHint.SSN), id_numbers._SSN_LABELLED),
+    (_sign(PiiHint.CREDIT_CODE), id_numbers._CREDIT_CODE),
+    *(
+        (_sign(PiiHint.PHONE), pattern)
+        for pattern in (phones._GROUPED_CN, phones._MOBILE_CN, phones._SPACED_CN)
+    ),
     *((_searched(sign), pattern) for sign, pattern in phones._FORMATS),
+    *(
+        (western_addresses.may_hold_western, pattern)
+        for pattern in (western_addresses.ENGLISH, western_addresses.GERMAN, western_addresses.PO_BOX)
+    ),
+    *(
+        (_searched(condition or western_addresses._AFTER_LATIN), pattern)
+        for condition, _words, pattern in western_addresses._BY_WORDS
+    ),
 ]
 
 

@@ -106,8 +106,22 @@ def find_emails(text: str) -> Iterator[tuple[int, int]]:
         for match in EMAIL.finditer(text):
             if _is_address(text, match):
                 yield match.span()
-    for match in SPELT.finditer(text):
-        yield match.span()
+    if may_be_spelt(text.lower()):
+        for match in SPELT.finditer(text):
+            yield match.span()
+
+
+def may_be_spelt(lower: str) -> bool:
+    """A necessary condition of a spelt-out e-mail address in a text in lower case."""
+    has = lower.__contains__
+    return (
+        has(" @ ")
+        or has("at)")
+        or has("at]")
+        or has("at}")
+        or (has(" at ") and has(" dot "))
+        or (not lower.isascii() and (has("艾特") or has("圈a") or has("小老鼠")))
+    )
 
 
 def _is_address(text: str, match: re.Match[str]) -> bool:

@@ -51,7 +51,7 @@ _LABELLED = (
 )
 
 
-_LONG_NUMBER = re.compile(r"[0-9](?:[ ./-]?[A-Za-z]{0,4}[ ./-]?[0-9]){4}|[A-Za-z]{5}[0-9]{4}")
+_LONG_NUMBER = re.compile(r"[0-9](?:(?:[ ./-]?[A-Za-z]{0,4}[ ./-]?[0-9]){4}|(?<=[A-Za-z]{5}.)[0-9]{3})")
 """A necessary condition of every number beside a label."""
 _FIVE_DIGITS = re.compile(r"[0-9](?:[^0-9\n]{0,3}[0-9]){4}")
 """Of every shape, and faster."""
@@ -144,12 +144,9 @@ def find_numbers(text: str, type_: str) -> Iterator[tuple[int, int]]:
     return ((start, end) for found, start, end in _numbers(text) if found == type_)
 
 
-def may_hold_number(text: str) -> bool:
-    """A necessary condition of `find_numbers`, whatever the type."""
-    return _FOUR_DIGITS.search(text) is not None and (
-        _LONG_NUMBER.search(text) is not None
-        or (_FIVE_DIGITS.search(text) is not None and _SHAPED.search(text) is not None)
-    )
+def holds_number(text: str) -> bool:
+    """Whether `find_numbers` finds one, whatever the type."""
+    return _FOUR_DIGITS.search(text) is not None and bool(_numbers(text))
 
 
 @lru_cache(maxsize=2)
@@ -158,7 +155,7 @@ def _numbers(text: str) -> tuple[tuple[str, int, int], ...]:
     found = [
         (entry.type_, *match.span(1))
         for entry in _labels_in(text)
-        for match in entry.pattern.finditer(text)
+        for match in _beside_label(entry, text)
         if is_valid(entry.module, match[1])
     ]
     if _FIVE_DIGITS.search(text) and _SHAPED.search(text):
@@ -187,14 +184,37 @@ def _labels_in(text: str) -> list[_Labelled]:
     lower = text.lower()
     places = {
         place
-        for word in set(_LATIN_WORD.findall(lower))
-        if word in _BY_WORD
+        for word in _BY_WORD.keys() & _LATIN_WORD.findall(lower)
         for label, place in _BY_WORD[word]
         if label in lower
     }
-    if _ANY_PART.search(lower):
+    if not lower.isascii() and _ANY_PART.search(lower):
         places.update(place for part, found in _BY_PART.items() if part in lower for place in found)
     return [_LABELLED[place] for place in sorted(places)]
+
+
+def _beside_label(entry: _Labelled, text: str) -> Iterator[re.Match[str]]:
+    """The matches of its pattern: as `finditer`, but only where a label begins."""
+    lower = text.lower()
+    if len(lower) != len(text) or (not text.isascii() and _OTHER_CASE.search(text)):
+        yield from entry.pattern.finditer(text)
+        return
+    end = 0
+    for start in sorted({start for word in entry.words for start in _places(lower, word)}):
+        if start >= end and (match := entry.pattern.match(text, start)):
+            end = match.end()
+            yield match
+
+
+def _places(text: str, word: str) -> Iterator[int]:
+    place = text.find(word)
+    while place >= 0:
+        yield place
+        place = text.find(word, place + 1)
+
+
+_OTHER_CASE = re.compile("[\u0131\u03a3\u03c2\u03c3]")
+"""Letters that a pattern matches without their case, but that are not equal in lower case."""
 
 
 def is_valid(module: str, number: str) -> bool:

@@ -109,8 +109,51 @@ def _looks_random(value: str) -> bool:
     )
 
 
+_ODD_I = re.compile("[\u0130\u0131]")
+"""Letters that match an i without its case and are none in lower case."""
+_LABELS = ("口令", "pass", "kennwort", "contraseña", "senha", "hasło", "пароль", "パスワード", "비밀번호", "wachtwoord", "lösenord")  # fmt: skip
+_SHORT_LABEL = re.compile(r"(?:(?<![a-z])p(?:wd|sw|in)(?![a-z])|密\s{0,4}码|pin码)")
+
+
+def _may_be_labelled(lower: str) -> bool:
+    """A necessary condition of a password next to a label, in lower case."""
+    if any(map(lower.__contains__, _LABELS)):
+        return True
+    return (
+        "pin" in lower or "pwd" in lower or "psw" in lower or ("密" in lower and "码" in lower)
+    ) and _SHORT_LABEL.search(lower) is not None
+
+
+def _may_be_phrase(lower: str) -> bool:
+    """A necessary condition of a secret of several words, in lower case."""
+    has = lower.__contains__
+    return has("phrase") or has("mnemonic") or has(" words") or has("助记词") or has("恢复短语")
+
+
 def passwords(text: str) -> Iterator[tuple[int, int]]:
     """Ranges of passwords next to a label; text about passwords gives none."""
+    lower = text.lower()
+    odd = not text.isascii() and _ODD_I.search(text) is not None
+    if odd or _may_be_labelled(lower):
+        yield from _labelled(text)
+    if odd or _may_be_phrase(lower):
+        for match in PHRASE.finditer(text):
+            group = match.lastindex or 0
+            if " " in match.group(group):
+                yield match.span(group)
+    if " -" in text:
+        for match in COMMAND_PASSWORD.finditer(text):
+            value = _strip(match.group(1))
+            if len(value) >= 4 and not NOT_A_VALUE.fullmatch(value):
+                yield match.start(1), match.start(1) + len(value)
+    if odd or ("密" in text and "码" in text):
+        for match in _ACCOUNT_AND_PASSWORD.finditer(text):
+            value = _strip(match.group(2))
+            if not NOT_A_VALUE.fullmatch(value):
+                yield match.start(2), match.start(2) + len(value)
+
+
+def _labelled(text: str) -> Iterator[tuple[int, int]]:
     for strength, pattern in enumerate(_PASSWORD):
         for match in pattern.finditer(text):
             label = match.group(0)[: match.start(1) - match.start()].rstrip()
@@ -146,18 +189,6 @@ def passwords(text: str) -> Iterator[tuple[int, int]]:
                 )
             if plausible:
                 yield match.start(1), end
-    for match in PHRASE.finditer(text):
-        group = match.lastindex or 0
-        if " " in match.group(group):
-            yield match.span(group)
-    for match in COMMAND_PASSWORD.finditer(text):
-        value = _strip(match.group(1))
-        if len(value) >= 4 and not NOT_A_VALUE.fullmatch(value):
-            yield match.start(1), match.start(1) + len(value)
-    for match in _ACCOUNT_AND_PASSWORD.finditer(text):
-        value = _strip(match.group(2))
-        if not NOT_A_VALUE.fullmatch(value):
-            yield match.start(2), match.start(2) + len(value)
 
 
 def url_passwords(text: str) -> Iterator[tuple[int, int]]:

@@ -120,10 +120,10 @@ def find_pii(text: str) -> list[PiiSpan]:
 
 @lru_cache(maxsize=512)
 def _finders_for(
-    hints: tuple[bool, ...],
+    hints: int,
 ) -> tuple[tuple[PiiType, Callable[[str], Iterator[tuple[int, int]]]], ...]:
     """The finders whose condition is met, in order."""
-    return tuple((type_, finder) for type_, hint, finder in _FINDERS if hints[hint])
+    return tuple((type_, finder) for type_, hint, finder in _FINDERS if hints & hint)
 
 
 def _cover(text: str, spans: list[tuple[int, int, PiiType]]) -> str:
@@ -191,31 +191,31 @@ def _each(pattern: re.Pattern[str], group: int = 0) -> Callable[[str], Iterator[
 
 _FINDERS: tuple[tuple[PiiType, PiiHint, Callable[[str], Iterator[tuple[int, int]]]], ...] = (
     (PiiType.PRIVATE_KEY, PiiHint.DASHES, secrets.private_keys),
-    (PiiType.API_KEY, PiiHint.LONG_WORD, secrets.vendor_keys),
+    (PiiType.API_KEY, PiiHint.VENDOR_KEY, secrets.vendor_keys),
     # A password before the address that it may look like a part of.
-    (PiiType.PASSWORD, PiiHint.AT, passwords.url_passwords),
-    (PiiType.EMAIL, PiiHint.AT, find_emails),
-    (PiiType.API_KEY, PiiHint.LONG_WORD, secrets.named_keys),
+    (PiiType.PASSWORD, PiiHint.URL_PASSWORD, passwords.url_passwords),
+    (PiiType.EMAIL, PiiHint.EMAIL, find_emails),
+    (PiiType.API_KEY, PiiHint.NAMED_KEY, secrets.named_keys),
     (PiiType.PASSWORD, PiiHint.PASSWORD, passwords.passwords),
     (PiiType.PASSWORD, PiiHint.CODE, _each(passwords.ONE_TIME_CODE, 1)),
-    (PiiType.ID_CARD, PiiHint.FIVE_DIGITS, id_numbers.resident_ids),
+    (PiiType.ID_CARD, PiiHint.RESIDENT_ID, id_numbers.resident_ids),
     *(
         (PiiType(type_), PiiHint.NATIONAL_NUMBER, partial(national_ids.find_numbers, type_=type_))
         for type_ in national_ids.TYPES
     ),
-    (PiiType.WALLET, PiiHint.LONG_WORD, national_ids.wallets),
-    (PiiType.CREDIT_CODE, PiiHint.SIX_DIGITS, id_numbers.credit_codes),
-    (PiiType.IBAN, PiiHint.FIVE_DIGITS, id_numbers.ibans),
-    (PiiType.BANK_CARD, PiiHint.NINE_DIGITS, id_numbers.cards),
-    (PiiType.SSN, PiiHint.NINE_DIGITS, id_numbers.ssns),
-    (PiiType.PASSPORT, PiiHint.FIVE_DIGITS, _each(id_numbers.PASSPORT, 1)),
-    (PiiType.DRIVER_LICENSE, PiiHint.FIVE_DIGITS, _each(id_numbers.LICENCE, 1)),
+    (PiiType.WALLET, PiiHint.WALLET, national_ids.wallets),
+    (PiiType.CREDIT_CODE, PiiHint.CREDIT_CODE, id_numbers.credit_codes),
+    (PiiType.IBAN, PiiHint.IBAN, id_numbers.ibans),
+    (PiiType.BANK_CARD, PiiHint.CARD, id_numbers.cards),
+    (PiiType.SSN, PiiHint.SSN, id_numbers.ssns),
+    (PiiType.PASSPORT, PiiHint.PASSPORT, _each(id_numbers.PASSPORT, 1)),
+    (PiiType.DRIVER_LICENSE, PiiHint.LICENCE, _each(id_numbers.LICENCE, 1)),
     (PiiType.IP, PiiHint.IP_ADDRESS, _ips),
-    (PiiType.QQ, PiiHint.FIVE_DIGITS, _each(_QQ, 1)),
-    (PiiType.PHONE, PiiHint.FIVE_DIGITS, phones.find_phones),
+    (PiiType.QQ, PiiHint.QQ, _each(_QQ, 1)),
+    (PiiType.PHONE, PiiHint.PHONE, phones.find_phones),
     (PiiType.PLATE, PiiHint.PLATE, _plates),
     (PiiType.WECHAT, PiiHint.WECHAT, _wechats),
     (PiiType.ADDRESS, PiiHint.ADDRESS, find_addresses),
-    (PiiType.ADDRESS, PiiHint.DIGIT, find_western),
+    (PiiType.ADDRESS, PiiHint.WESTERN_ADDRESS, find_western),
 )
 """In order of certainty: ID numbers are tried before payment cards, whose Luhn check they may pass."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 
-from engine.corpus.filters.national_ids import may_hold_number
+from engine.corpus.filters.emails import may_be_spelt
+from engine.corpus.filters.national_ids import holds_number
+from engine.corpus.filters.western_addresses import may_hold_western
 
 _ODD_CASE = re.compile("[\u0130\u0131\u017f\u212a]")
 """İ, ı, ſ and the Kelvin sign: `re.IGNORECASE` matches them with i, s and k, `str.lower` does not map them."""
@@ -55,7 +57,6 @@ sq0atp-, ya29., dop_v1_, AGE-SECRET-KEY-1) are covered by _CHARACTERS."""
 
 
 _LATIN = re.compile("[a-z]")
-_AT_WORDS = ("@", "at)", "at]", "at}", " at ", "艾特", "圈a", "小老鼠")
 
 
 class _Words:
@@ -79,34 +80,57 @@ class _Words:
 _EVERY = _Words(_WORDS)
 _SECRETS = _Words((*_PASSWORD_WORDS, *_PHRASE_WORDS, "pin"))
 _CODES = _Words(_CODE_WORDS)
-_AT = _Words(_AT_WORDS)
+_KEYS = _Words(("key", "toke", "secr", "cred", "bear", "auth", "twilio", "钥", "令牌", "授权码", "接口密码"))
 _WECHAT = _Words(_WECHAT_WORDS)
+_PASSPORTS = _Words(("护照", "通行证", "passport"))
+_LICENCES = _Words(("licen", "驾驶证", "驾照", "行驶证"))
+_QQ = _Words(("qq", "扣扣", "企鹅"))
 
 
 class PiiHint(IntEnum):
-    """The condition of a PII pattern, by its index in `pii_hints`."""
+    """The condition of a PII pattern, as a bit of `pii_hints`."""
 
-    DASHES = 0
-    AT = 1
-    LONG_WORD = 2
-    PASSWORD = 3
-    FIVE_DIGITS = 4
-    SIX_DIGITS = 5
-    NINE_DIGITS = 6
-    IP_ADDRESS = 7
-    PLATE = 8
-    WECHAT = 9
-    ADDRESS = 10
-    DIGIT = 11
-    CODE = 12
-    NATIONAL_NUMBER = 13
+    DASHES = 1 << 0
+    URL_PASSWORD = 1 << 1
+    EMAIL = 1 << 2
+    VENDOR_KEY = 1 << 3
+    NAMED_KEY = 1 << 4
+    WALLET = 1 << 5
+    PASSWORD = 1 << 6
+    CODE = 1 << 7
+    NATIONAL_NUMBER = 1 << 8
+    RESIDENT_ID = 1 << 9
+    CARD = 1 << 10
+    CREDIT_CODE = 1 << 11
+    IBAN = 1 << 12
+    SSN = 1 << 13
+    PASSPORT = 1 << 14
+    LICENCE = 1 << 15
+    QQ = 1 << 16
+    PHONE = 1 << 17
+    IP_ADDRESS = 1 << 18
+    PLATE = 1 << 19
+    WECHAT = 1 << 20
+    ADDRESS = 1 << 21
+    WESTERN_ADDRESS = 1 << 22
 
 
+# `re` skips fast to a character of the set that a pattern begins with: most of these begin with a digit.
 _DIGIT = re.compile("[0-9]")
+_FOUR = re.compile(r"[0-9](?:[^0-9]{0,6}[0-9]){3}")
+"""Of every number but that of a house."""
 _FIVE = re.compile(r"[0-9](?:[^0-9\n]{0,2}[0-9]){2}(?:(?:[^0-9\n]{0,2}[0-9]){2}|[ \-–—.·/]{3}[0-9]{4})")
-_SIX = re.compile("[0-9]{2}[ -]?[0-9]{4}")
+_SIX_OF_PHONE = re.compile(r"[0-9](?:[\s\-–—.·/()]{0,4}[0-9]){5}")
 _NINE = re.compile(r"[0-9](?:[^0-9\n]?[0-9]){8}")
-_LONG_WORD = re.compile(r"[A-Za-z0-9_\-+/=.]{12}")
+_TWELVE = re.compile(r"[0-9](?:[ \-–—.·]?[0-9]){11}")
+_FIFTEEN = re.compile(r"[0-9](?:[ \-–—.·]?[0-9]){14}")
+_CHECK_IN_BRACKETS = re.compile(r"[0-9]{6}\([0-9A]\)")
+_CREDIT_CODE = re.compile(r"[0-9]{2}[ -]?[0-9]{4}(?:[ -]?[0-9A-HJ-NPQRTUWXYa-hj-npqrtuwxy]){10}")
+_IBAN = re.compile("[0-9]{2}(?<=[A-Za-z\u0131\u017f\u212a]{2}..)")
+_SSN = re.compile("[0-9]{3}[ -][0-9]{2}[ -][0-9]{4}")
+_LONG_WORD = re.compile(r"(?<![A-Za-z0-9_\-+/=.])[A-Za-z0-9_\-+/=.]{12}")
+_LONGER_WORD = re.compile(r"[A-Za-z0-9_\-+/=.]{15}")
+_LONGEST_WORD = re.compile("[A-Za-z0-9]{26}")
 _IPV4 = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")
 _IPV6 = re.compile(":[0-9A-Fa-f]{0,4}:")
 _PLATE = re.compile(
@@ -135,32 +159,91 @@ def may_contain_pii(text: str) -> bool:
     )
 
 
-def pii_hints(text: str) -> tuple[bool, ...]:
-    """For each `PiiHint` whether the normalised text meets it."""
+def pii_hints(text: str) -> int:
+    """The bits of the `PiiHint`s that the normalised text meets."""
     lower = text.lower()
-    latin = _LATIN.search(lower) is not None
     has = lower.__contains__
+    latin = _LATIN.search(lower) is not None
     other = not text.isascii()
+    # letters that match others without their case, but are not written so in lower case
     odd = other and _ODD_CASE.search(text) is not None
     digits = _DIGIT.search(text) is not None
-    five = digits and _FIVE.search(text) is not None
-    return (
-        "-----BEGIN" in text,
-        _AT.any_in(lower, latin),
-        _LONG_WORD.search(text) is not None,
-        odd
-        or _SECRETS.any_in(lower, latin)
+    hints = 0
+    if "-----BEGIN" in text:
+        hints |= PiiHint.DASHES
+    if has("@"):
+        hints |= PiiHint.EMAIL | PiiHint.URL_PASSWORD if has("://") else PiiHint.EMAIL
+    elif may_be_spelt(lower):
+        hints |= PiiHint.EMAIL
+    if odd or (
+        _SECRETS.any_in(lower, latin)
         or (has(" -") and any(map(has, _COMMANDS)))
-        or (has("密") and has("码")),
-        five,
-        five and _SIX.search(text) is not None,
-        five and _NINE.search(text) is not None,
-        (digits and text.count(".") > 1 and _IPV4.search(text) is not None)
-        or (text.count(":") > 1 and _IPV6.search(text) is not None),
-        other and _PLATE.search(text) is not None,
-        odd or _WECHAT.any_in(lower, latin),
-        other and _ADDRESS.search(text) is not None,
-        digits,
-        digits and _CODES.any_in(lower, latin),
-        digits and may_hold_number(text),
-    )
+        or (other and has("密") and has("码"))
+    ):
+        hints |= PiiHint.PASSWORD
+    if odd or _WECHAT.any_in(lower, latin):
+        hints |= PiiHint.WECHAT
+    if text.count(":") > 1 and _IPV6.search(text):
+        hints |= PiiHint.IP_ADDRESS
+    if other:
+        if _PLATE.search(text):
+            hints |= PiiHint.PLATE
+        if _ADDRESS.search(text):
+            hints |= PiiHint.ADDRESS
+    if (latin or digits) and (word := _LONG_WORD.search(text)):
+        hints |= _of_long_words(text, lower, word.start(), digits)
+    if digits:
+        hints |= _of_digits(text, lower, latin, odd)
+    return hints
+
+
+def _of_long_words(text: str, lower: str, start: int, digits: bool) -> int:
+    """The hints of a text with a long word from `start`."""
+    hints = 0
+    if digits and (_KEYS.any_in(lower, latin=True) or "AC" in text):
+        hints |= PiiHint.NAMED_KEY
+    if _LONGER_WORD.search(text, start):
+        hints |= PiiHint.VENDOR_KEY
+        if _LONGEST_WORD.search(text, start):
+            hints |= PiiHint.WALLET
+    return hints
+
+
+def _of_digits(text: str, lower: str, latin: bool, odd: bool) -> int:
+    """The hints of a text with digits."""
+    hints = PiiHint.WESTERN_ADDRESS if may_hold_western(text) else 0
+    first = _FOUR.search(text)
+    if first is None:
+        return hints
+    start = first.start()
+    if _CODES.any_in(lower, latin):
+        hints |= PiiHint.CODE
+    if text.count(".") > 1 and _IPV4.search(text, start):
+        hints |= PiiHint.IP_ADDRESS
+    if holds_number(text):
+        hints |= PiiHint.NATIONAL_NUMBER
+    if not _FIVE.search(text, start):
+        return hints
+    if _SIX_OF_PHONE.search(text, start):
+        hints |= PiiHint.PHONE
+        if _TWELVE.search(text, start):
+            hints |= PiiHint.CARD
+            if _FIFTEEN.search(text, start):
+                hints |= PiiHint.RESIDENT_ID
+        if _CREDIT_CODE.search(text, start):
+            hints |= PiiHint.CREDIT_CODE
+    if "(" in text and _CHECK_IN_BRACKETS.search(text, start):
+        hints |= PiiHint.RESIDENT_ID
+    if _IBAN.search(text):
+        hints |= PiiHint.IBAN
+    if odd or _PASSPORTS.any_in(lower, latin):
+        hints |= PiiHint.PASSPORT
+    if odd or _LICENCES.any_in(lower, latin):
+        hints |= PiiHint.LICENCE
+    if _QQ.any_in(lower, latin):
+        hints |= PiiHint.QQ
+    if (odd or "ssn" in lower or "social security" in lower or _SSN.search(text, start)) and _NINE.search(
+        text, start
+    ):
+        hints |= PiiHint.SSN
+    return hints

@@ -94,21 +94,48 @@ _NO_STREET = re.compile(
 )
 
 
+def may_hold_western(text: str) -> bool:
+    """A necessary condition of `find_western`: a number next to a word in letters, or letters of Japanese or Korean."""
+    return (
+        _AFTER_LATIN.search(text) is not None
+        or _BEFORE_LATIN.search(text) is not None
+        or (not text.isascii() and _OTHER_LETTER.search(text) is not None)
+    )
+
+
 def find_western(text: str) -> Iterator[tuple[int, int]]:
     """Ranges of postal addresses in languages other than Chinese."""
-    if not _ALPHABETIC.search(text):
-        return
-    if _HOUSE_AND_NAME.search(text) and any(map(text.__contains__, _EN_WORDS)):
-        yield from _english(text)
     lower = text.lower()
     has = lower.__contains__
-    if any(map(has, _DE_WORDS)) or (_DE_TOWN.search(text) and any(map(has, _DE_PLACES))):
+    english = _HOUSE_AND_NAME.search(text) is not None and any(map(text.__contains__, _EN_WORDS))
+    after_name = _AFTER_LATIN.search(text) is not None
+    german = after_name and (
+        any(map(has, _DE_WORDS)) or (_DE_TOWN.search(text) and any(map(has, _DE_PLACES)))
+    )
+    others = [
+        pattern
+        for condition, words, pattern in _BY_WORDS
+        if (after_name if condition is None else condition.search(text)) and any(map(has, words))
+    ]
+    if not (english or german or others) or not _ALPHABETIC.search(text):
+        return
+    if english:
+        yield from _english(text)
+    if german:
         yield from _german(text)
-    for words, pattern in _BY_WORDS:
-        if any(map(has, words)):
-            yield from (match.span() for match in pattern.finditer(text) if _is_street(text, match, pattern))
+    for pattern in others:
+        yield from (match.span() for match in pattern.finditer(text) if _is_street(text, match, pattern))
 
 
+# Each begins with the digit, to which `re` skips fast.
+_NEXT = rf"[{_LETTER}А-я.,'’#º°/-]"
+_AFTER_LATIN = re.compile(rf"[0-9](?:(?<={_NEXT}.)|(?<={_NEXT}[ \n].))")
+"""A number as it stands in an address that ends with it."""
+_BEFORE_LATIN = re.compile("[0-9][A-Za-z]?,? [A-Za-zÀ-ÿ0-9]")
+"""A number as it stands in an address that begins with it."""
+_OTHER_LETTER = re.compile(
+    r"[\u3040-\u30ff\uac00-\ud7a3〒都道府県县](?:(?<=[\u3040-\u30ff\uac00-\ud7a3〒])|[\u4e00-\u9fff]{1,20}[0-9])"
+)
 _ALPHABETIC = re.compile(
     r"[A-Za-zÀ-ÿА-я][.,]?[ \n]?(?:n[º°.o]{1,2} ?|д\. ?|#)?[0-9]|[0-9][A-Za-z]?,? [A-Za-zÀ-ÿ]"
     r"|[\u3040-\u30ff\uac00-\ud7a3〒]|[都道府県县][\u4e00-\u9fff]{1,20}[0-9]"
@@ -125,16 +152,24 @@ _DE_TOWN = re.compile(rf"[0-9]{{4,5}} [{_UPPER}]")
 _DE_WORDS = ("straße", "strasse", "str.", "gasse", "allee", "chaussee", "damm", "ufer", "steig", "stieg", "pfad", "weg", "platz", "promenade")  # fmt: skip
 _DE_PLACES = ("ring ", "hof ", "markt ", "berg ", "graben ", "kai ", "tor ", "garten ", "am ", "an de", "auf de", "im ", "in de", "zum ", "zur ", "unter den", "hinter der", "vor dem")  # fmt: skip
 """Streets that only a town after them tells from other words."""
-_BY_WORDS = (
-    (("box", "postfach", "apartado", "boîte", "postbus", "casella"), PO_BOX),
-    (("rue", "avenue", "av.", "boulevard", "bd", "place", "allée", "impasse", "chemin", "quai", "route", "cours", "square", "passage", "faubourg"), FRENCH),
-    (("calle", "c/", "avenida", "avda", "av.", "plaza", "paseo", "camino", "carrer", "carretera", "cra", "via", "v.le", "piazza", "p.zza", "corso", "vicolo", "largo", "rua", "travessa", "praça", "estrada", "alameda"), SOUTHERN),
-    (("straat ", "laan ", "gracht ", "kade ", "dijk ", "singel ", "plein ", "steeg ", "gatan ", "vägen ", "gade ", "vej ", "veien ", "gata ", "katu ", "tie ", "ulica ", "utca "), DUTCH),
-    (("ul.", "al.", "os.", "ул.", "улица", "пр.", "проспект", "пер."), POLISH),
-    (("东京都", "東京都", "北海道", "大阪府", "京都府", "県", "〒", "丁目", "番地"), JAPANESE),
-    (("로", "길", "동"), KOREAN),
+_BEFORE_FRENCH = re.compile(
+    r"[0-9](?: ?(?:bis|ter|quater))?,? (?:[Rr]ue|[Aa]v|[Bb]oul|[Bb]d|[Pp]la|[Aa]ll|[Ii]mp|[Cc]he|[Qq]uai|[Rr]out|[Cc]ours|[Ss]qu|[Pp]ass|[Ff]aub)"
+)
+_AFTER_SPACE = re.compile("[0-9](?<=[A-Za-z] .)")
+_ABBREVIATED = re.compile(r"\.|улица|проспект")
+_JAPANESE = re.compile("[県〒丁番东東北大京]")
+_HANGUL = re.compile("[\uac00-\ud7a3]")
+_BY_WORDS: tuple[tuple[re.Pattern[str] | None, tuple[str, ...], re.Pattern[str]], ...] = (
+    (None, ("box", "postfach", "apartado", "boîte", "postbus", "casella"), PO_BOX),
+    (_BEFORE_FRENCH, ("rue", "avenue", "av.", "boulevard", "bd", "place", "allée", "impasse", "chemin", "quai", "route", "cours", "square", "passage", "faubourg"), FRENCH),
+    (None, ("calle", "c/", "avenida", "avda", "av.", "plaza", "paseo", "camino", "carrer", "carretera", "cra", "via", "v.le", "piazza", "p.zza", "corso", "vicolo", "largo", "rua", "travessa", "praça", "estrada", "alameda"), SOUTHERN),
+    (_AFTER_SPACE, ("straat ", "laan ", "gracht ", "kade ", "dijk ", "singel ", "plein ", "steeg ", "gatan ", "vägen ", "gade ", "vej ", "veien ", "gata ", "katu ", "tie ", "ulica ", "utca "), DUTCH),
+    (_ABBREVIATED, ("ul.", "al.", "os.", "ул.", "улица", "пр.", "проспект", "пер."), POLISH),
+    (_JAPANESE, ("东京都", "東京都", "北海道", "大阪府", "京都府", "県", "〒", "丁目", "番地"), JAPANESE),
+    (_HANGUL, ("로", "길", "동"), KOREAN),
 )  # fmt: skip
-"""Parts of which each text with such an address has one, in lower case."""
+"""Parts of which each text with such an address has one, in lower case, and a condition that is tried before; None: a
+number after a Latin letter."""
 
 
 def _is_street(text: str, match: re.Match[str], pattern: re.Pattern[str]) -> bool:
