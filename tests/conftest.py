@@ -22,6 +22,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["LC_ALL"] = "C.UTF-8"
 os.environ["TZ"] = os.environ.get("TZ", "UTC")
 os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+# What this machine has cached is no model of a test.
+os.environ["HF_HUB_CACHE"] = "/dev/null/hub"
 for variable in ("NO_COLOR", "OLLAMA_HOST", "OLLAMA_MODELS", "H2Q_DATA_DIR", "COLORTERM"):
     os.environ.pop(variable, None)
 

@@ -97,6 +97,14 @@ _EVERYWHERE = _actions(
         _E,
         help=N_("Copies the item under the cursor to the clipboard of your terminal."),
     ),
+    AppAction(
+        "fetch_model",
+        "D",
+        N_("get a base model"),
+        _E,
+        "h2q-tui models fetch smollm2",
+        help=N_("Downloads a small base model with pip, after asking: the only step that needs a network."),
+    ),
     AppAction("settings", "S", N_("settings"), _E, help=N_("Language, theme, signs, memory budget, keys.")),
     AppAction(
         "redraw",
@@ -377,6 +385,7 @@ _CHAT = _actions(
         "chat.stop", "x", N_("stop"), "chat", footer=True, outside=True, help=N_("Stop the answer here.")
     ),
     AppAction("chat.demo", "d", N_("sample"), "chat", "h2q-tui demo", footer=True, outside=True),
+    AppAction("chat.fetch", "f", N_("get a model"), "chat", footer=True, outside=True, palette=False),
     AppAction("chat.train", "n", N_("train"), "chat", "h2q-tui train --detach", footer=True, outside=True),
     AppAction("chat.model", "M", N_("model"), "chat", "h2q-tui chat --model NAME", outside=True),
 )

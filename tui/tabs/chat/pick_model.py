@@ -1,4 +1,4 @@
-"""Picks a model of the workspace or of Ollama."""
+"""Picks a model of the workspace, a base, or one of Ollama."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from engine.core.i18n import _
 from engine.models.card import ModelCard
+from engine.models.catalog import ListedModel
 from tui.terminal.glyphs import Glyphs
 from tui.terminal.text import safe
 from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
@@ -36,10 +37,17 @@ class PickModel(ModalScreen[str | None]):
     ]
 
     def __init__(
-        self, cards: Sequence[ModelCard], tags: Sequence[str], in_use: str, current: str, glyphs: Glyphs
+        self,
+        cards: Sequence[ModelCard],
+        bases: Sequence[ListedModel],
+        tags: Sequence[str],
+        in_use: str,
+        current: str,
+        glyphs: Glyphs,
     ) -> None:
         """`tags` are the models of an Ollama on this machine; one is returned as `ollama:TAG`."""
         super().__init__()
+        self._bases = bases
         self._cards = cards
         self._tags = tags
         self._in_use = in_use
@@ -56,6 +64,7 @@ class PickModel(ModalScreen[str | None]):
     def on_mount(self) -> None:
         table = self._table
         rows = [self._row(card) for card in self._cards]
+        rows += [self._base_row(base) for base in self._bases]
         rows += [
             ListRow(OLLAMA + tag, (ListCell(tag), ListCell("Ollama", "dim"), ListCell(""), ListCell("")))
             for tag in self._tags
@@ -78,6 +87,15 @@ class PickModel(ModalScreen[str | None]):
                 ListCell(used, "success"),
             ),
         )
+
+    def _base_row(self, base: ListedModel) -> ListRow:
+        cells = (
+            ListCell(base.name),
+            ListCell(base.weight_format or base.kind, "dim"),
+            ListCell(f"{base.bytes / 1e6:,.0f} MB", "dim"),
+            ListCell(_("base"), "dim"),
+        )
+        return ListRow(base.name, cells)
 
     def action_accept(self) -> None:
         self.dismiss(self._table.cursor_id or None)

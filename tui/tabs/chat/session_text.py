@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from engine.core.i18n import _
 from engine.inference.language_model import Finish, Generated
+from engine.models.fetch import FetchableModel
 from tui.tabs.chat.session import ChatExchange, ChatSession
 from tui.terminal.glyphs import Glyphs
 from tui.widgets.conversation import StyledSpan, TextBlock
 
 
-def welcome_blocks(model: str, *, small: bool = True) -> list[TextBlock]:
-    """The welcome of an empty chat; `model` is "" without one. `small`: it was trained here from scratch."""
+def welcome_blocks(
+    model: str, *, small: bool = True, fetchable: FetchableModel | None = None
+) -> list[TextBlock]:
+    """The welcome of an empty chat; `model` is "" without one.
+
+    `small`: it was trained here from scratch; `fetchable`: a model that can be downloaded.
+    """
     if not model:
+        offer = []
+        if fetchable is not None:
+            text = _("download {title} ({size} MB), which answers in English").format(
+                title=fetchable.title, size=round(fetchable.download_bytes / 1e6)
+            )
+            offer = [TextBlock("f", (StyledSpan(text),), "head")]
         return [
             TextBlock("", (StyledSpan(_("There is no model to talk with yet.")),)),
             TextBlock("", (StyledSpan(""),)),
             TextBlock(
                 "d", (StyledSpan(_("try it on a sample: about four minutes, nothing to install")),), "head"
             ),
+            *offer,
             TextBlock("n", (StyledSpan(_("train your own on the Train tab")),), "head"),
         ]
     lines = [

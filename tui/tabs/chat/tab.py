@@ -17,6 +17,7 @@ from engine.core.i18n import N_, _, bracketed
 from engine.inference.client import InferenceClient
 from engine.memory.records import Conversation
 from tui.actions import AppAction
+from tui.screens.fetch_model import FetchModel, offered_model
 from tui.tabs.base import Tab
 from tui.tabs.chat import reader
 from tui.tabs.chat.input import ChatInput
@@ -134,13 +135,19 @@ class ChatTab(Tab):
         self.host.refresh_footer()
 
     def _show_welcome(self) -> None:
-        self.view.set_blocks(welcome_blocks(self.model, small=self._models.is_small(self.model)))
+        self.view.set_blocks(
+            welcome_blocks(
+                self.model,
+                small=self._models.is_small(self.model),
+                fetchable=offered_model(self.workspace),
+            )
+        )
 
     def action_model(self) -> None:
         """Picks another model."""
         models = self._models
         self.app.push_screen(
-            PickModel(models.cards, models.tags, models.in_use, self.model, self.host.glyphs),
+            PickModel(models.cards, models.bases, models.tags, models.in_use, self.model, self.host.glyphs),
             self._model_picked,
         )
 
@@ -259,6 +266,7 @@ class ChatTab(Tab):
             "model": bool(self._models.names),
             "stop": busy,
             "demo": not self.model,
+            "fetch": not self.model and offered_model(self.workspace) is not None,
             "train": not self.model,
             "undo": self._cleared is not None,
             "copy": last is not None,
@@ -294,6 +302,15 @@ class ChatTab(Tab):
     def action_demo(self) -> None:
         """The whole loop on the shipped sample."""
         self.host.open_demo()
+
+    def action_fetch(self) -> None:
+        """Downloads a base model to talk with."""
+        model = offered_model(self.workspace)
+        if model is not None:
+            self.app.push_screen(FetchModel(self.workspace, model), self._fetched)
+
+    def _fetched(self, _name: str | None) -> None:
+        self._load()
 
     async def action_train(self) -> None:
         await self.host.show_tab("train")

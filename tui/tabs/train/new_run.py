@@ -22,6 +22,7 @@ from engine.core.paths import Workspace
 from engine.runs.kinds import EvolveParams, RunKind, TrainMode, TrainParams
 from engine.runs.spec import make_spec
 from tui.host.launch import launch_uninterrupted
+from tui.screens.fetch_model import FetchModel, offered_model
 from tui.tabs.train.new_run_text import MODES, TrainingInputs, describe, read_inputs
 from tui.tabs.train.preview import PreviewScreen
 from tui.terminal.glyphs import Glyphs
@@ -45,6 +46,7 @@ class NewRun(ModalScreen["str | None"]):
         Binding("p", "preview", show=False),
         Binding("b", "base", show=False),
         Binding("o", "unload", show=False),
+        Binding("f", "fetch", show=False),
         Binding("j", "cursor(1)", show=False),
         Binding("k", "cursor(-1)", show=False),
     ]
@@ -82,6 +84,8 @@ class NewRun(ModalScreen["str | None"]):
         self._problem = ""
         self._starting = False
         self._base = 0
+        self._fetched = ""
+        """A base that was downloaded here, until it stands in the list."""
         self._unload: bool | None = None
         """Whether Ollama's models are unloaded first; None: as in the settings."""
 
@@ -108,6 +112,9 @@ class NewRun(ModalScreen["str | None"]):
     @on(InputsRead)
     def _inputs_read(self, message: InputsRead) -> None:
         self._inputs = message.inputs
+        if message.inputs is not None and self._fetched in message.inputs.bases:
+            self._base = message.inputs.bases.index(self._fetched)
+            self._fetched = ""
         self._problem = message.problem
         self._show()
 
@@ -155,6 +162,12 @@ class NewRun(ModalScreen["str | None"]):
         return bases[self._base % len(bases)] if bases else ""
 
     @property
+    def _refused(self) -> bool:
+        """Whether the base is of a kind that is not trained."""
+        listed = self._inputs.listed.get(self.base) if self._inputs is not None else None
+        return listed is not None and bool(listed.problem)
+
+    @property
     def unload(self) -> bool:
         """Whether models of Ollama are to be unloaded first."""
         inputs = self._inputs
@@ -163,8 +176,8 @@ class NewRun(ModalScreen["str | None"]):
         return inputs.unload if self._unload is None else self._unload
 
     def on_option_list_option_selected(self, _message: OptionList.OptionSelected) -> None:
-        if self.mode is TrainMode.LORA and not self.base:
-            self._show()  # it says what is missing
+        if self.mode is TrainMode.LORA and (not self.base or self._refused):
+            self._show()  # it says what is missing, or why the base is refused
         elif not self._starting:
             self._starting = True
             self._start(self.mode, self.base if self.mode is TrainMode.LORA else None, self._unload)
@@ -203,6 +216,17 @@ class NewRun(ModalScreen["str | None"]):
         """The next base for an adapter."""
         self._base += 1
         self._show()
+
+    def action_fetch(self) -> None:
+        """Downloads a base for an adapter."""
+        model = offered_model(self.workspace)
+        if self.mode is TrainMode.LORA and model is not None:
+            self.app.push_screen(FetchModel(self.workspace, model), self._model_fetched)
+
+    def _model_fetched(self, name: str | None) -> None:
+        if name is not None:
+            self._fetched = name
+            self._read()
 
     def action_unload(self) -> None:
         """Toggles whether Ollama's models are unloaded first."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.core.config import load_settings
-from engine.core.i18n import N_, _, n_
+from engine.core.i18n import N_, _, bracketed, n_
 from engine.core.paths import Workspace
 from engine.corpus.review.store import ReviewStore
 from engine.memory.store import MemoryStore
 from engine.models import registry
+from engine.models.catalog import ListedModel, list_bases, origin_label
 from engine.models.ollama.running import running_models
-from engine.models.ollama.store import installed_tags
+from engine.models.resolve import ModelOrigin
 from engine.runs.estimates import MeasuredRun, RunHistory, Workload
 from engine.runs.kinds import RunKind, TrainMode
 from engine.runs.rundir import training_run_id
 from engine.validation.sequential import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, detectable_gain
+from tui.screens.fetch_model import offered_model
 from tui.tabs.train.run_estimate import estimate_line
 
 ENOUGH = 60
@@ -63,7 +66,11 @@ class TrainingInputs:
     training: str
     """Id of the run that is training, or ""."""
     bases: tuple[str, ...] = ()
-    """Possible bases of an adapter: the setting, adapters, Ollama's models; the likeliest first."""
+    """Possible bases of an adapter by name: the setting, adapters, the workspace's, hub cache's and Ollama's models."""
+    listed: Mapping[str, ListedModel] = field(default_factory=dict)
+    """What is known of those that were not trained here."""
+    fetchable: str = ""
+    """Name and size of a base that can be downloaded; "" when there is none."""
     held: str = ""
     """Models that Ollama has loaded, separated by commas."""
     held_mb: float = 0.0
@@ -85,6 +92,8 @@ def read_inputs(workspace: Workspace) -> TrainingInputs:
             groups = review.test_clusters()
     texts = [path for path in _texts(workspace) if path.is_file()]
     held, settings = running_models(), load_settings(workspace)
+    listed = {base.name: base for base in offered_bases(list_bases(workspace))}
+    fetchable = offered_model(workspace)
     return TrainingInputs(
         conversations=count,
         accepted=accepted,
@@ -94,7 +103,11 @@ def read_inputs(workspace: Workspace) -> TrainingInputs:
         texts=len(texts),
         text_bytes=sum(path.stat().st_size for path in texts),
         training=training_run_id(workspace),
-        bases=tuple(_bases(workspace, settings.lora_base)),
+        bases=tuple(_bases(workspace, settings.lora_base, listed)),
+        listed=listed,
+        fetchable=""
+        if fetchable is None
+        else bracketed(fetchable.title, f"{fetchable.download_bytes / 1e6:.0f} MB"),
         held=_(", ").join(model.name for model in held),
         held_mb=sum(model.mb for model in held),
         unload=settings.unload_ollama,
@@ -102,9 +115,16 @@ def read_inputs(workspace: Workspace) -> TrainingInputs:
     )
 
 
-def _bases(workspace: Workspace, configured: str) -> list[str]:
+def offered_bases(bases: Sequence[ListedModel]) -> list[ListedModel]:
+    """Those to choose from, the ones that can be trained on first. What other programs have cached of other kinds is
+    left out; a refused one of the workspace or of Ollama says why."""
+    refused = [base for base in bases if base.problem and base.origin is not ModelOrigin.HUB]
+    return [*(base for base in bases if not base.problem), *refused]
+
+
+def _bases(workspace: Workspace, configured: str, listed: Iterable[str]) -> list[str]:
     adapters = [card.name for card in registry.list_models(workspace) if card.base_path]
-    return list(dict.fromkeys([*([configured] if configured else []), *adapters, *installed_tags()]))
+    return list(dict.fromkeys([*([configured] if configured else []), *adapters, *listed]))
 
 
 def _texts(workspace: Workspace) -> list[Path]:
@@ -153,7 +173,7 @@ def describe(
             )
         )
     elif mode is TrainMode.LORA:
-        lines.append(_lora_line(inputs, lora_base))
+        lines += _lora_lines(inputs, lora_base)
         lines += _corpus(inputs)
     else:
         base = (
@@ -203,15 +223,39 @@ def _workload(mode: TrainMode, inputs: TrainingInputs, lora_base: str) -> Worklo
     )
 
 
-def _lora_line(inputs: TrainingInputs, base: str) -> tuple[str, str]:
+def _lora_lines(inputs: TrainingInputs, base: str) -> list[tuple[str, str]]:
+    """The chosen base, its figures or why it is refused, and what can be downloaded."""
+    offer = (
+        [(_("f: download {model}, a base to begin with").format(model=inputs.fetchable), "")]
+        if inputs.fetchable
+        else []
+    )
     if not base:
-        return _("no base: set lora_base in the settings, or give --model DIR or an Ollama tag"), "error"
-    if len(inputs.bases) < 2:
-        return _("base: {name}").format(name=base), ""
-    place = inputs.bases.index(base) + 1
-    return _("base: {name} ({place} of {count}, b: the next)").format(
-        name=base, place=place, count=len(inputs.bases)
-    ), ""
+        missing = _("no base: set lora_base in the settings, or h2q-tui models add PATH")
+        return [(missing, "error"), *offer]
+    lines = [(_("base: {name}").format(name=base), "")]
+    if len(inputs.bases) > 1:
+        text = _("base: {name} ({place} of {count}, b: the next)")
+        place = inputs.bases.index(base) + 1
+        lines = [(text.format(name=base, place=place, count=len(inputs.bases)), "")]
+    listed = inputs.listed.get(base)
+    if listed is None:
+        return lines
+    if listed.problem:
+        return [*lines, (_("not to be trained on: {reason}").format(reason=listed.problem), "error"), *offer]
+    return [*lines, (base_figures(listed), "")]
+
+
+def base_figures(base: ListedModel) -> str:
+    """Size, architecture, weight format, context and place of a base, as far as they are known."""
+    parts = [
+        size_words(base.bytes) if base.bytes else "",
+        base.architecture,
+        base.weight_format,
+        _("{n} tokens").format(n=f"{base.context:,}") if base.context else "",
+        origin_label(base.origin),
+    ]
+    return _(", ").join(part for part in parts if part)
 
 
 def _corpus(inputs: TrainingInputs) -> list[tuple[str, str]]:
