@@ -104,11 +104,11 @@ class _Handler(BaseHTTPRequestHandler):
         made = self.state.models.get(name)
         if made is None:
             return self._json(404, {"error": f"model '{name}' not found"})
-        blob = self.state.blob(next(iter(made["files"].values())))
-        self._json(
-            200,
-            {"modelfile": f"# Modelfile\nFROM {blob}\n", "system": made.get("system", ""), "model_info": {}},
-        )
+        base = self.state.models.get(made.get("from", ""), made)
+        lines = [f"FROM {self.state.blob(next(iter(base['files'].values())))}"]
+        lines += [f"ADAPTER {self.state.blob(digest)}" for digest in made.get("adapters", {}).values()]
+        modelfile = "\n".join(["# Modelfile", *lines]) + "\n"
+        self._json(200, {"modelfile": modelfile, "system": made.get("system") or "", "model_info": {}})
 
     def _json(self, status: int, body: dict[str, Any]) -> None:
         data = json.dumps(body).encode()

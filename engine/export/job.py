@@ -228,7 +228,7 @@ def _create_in_ollama(ctx: RunContext, plan: ExportPlan, report: ExportReport, s
             {plan.path.name: plan.path},
             {plan.path.name: report.sha256},
             adapter_of=plan.source.base.ollama_tag if plan.only_adapter else "",
-            system=plan.params.system,
+            system=plan.params.system or plan.source.base.system,
             parameters=ollama_parameters(plan),
             step=step,
         )

@@ -55,7 +55,11 @@ class ExportPlan:
 def plan_export(ws: Workspace, params: ExportParams) -> ExportPlan:
     """Finds the source and checks the options. Raises BadInput, UsageProblem, ServiceUnreachable."""
     source = find_export_source(ws, params.name)
-    tagged = params.to == "ollama" and source.adapter is not None and bool(source.base.ollama_tag)
+    # Ollama puts one adapter on a model: on a tag that has one the result is merged.
+    one_more = source.base.lora is not None
+    tagged = (
+        params.to == "ollama" and source.adapter is not None and bool(source.base.ollama_tag) and not one_more
+    )
     only_adapter = (params.adapter or tagged) and not params.prune
     command = f"h2q-tui export {params.name} --to {params.to}"
     if params.adapter and source.adapter is None:
@@ -66,6 +70,13 @@ def plan_export(ws: Workspace, params: ExportParams) -> ExportPlan:
                 "--adapter works with --to gguf or ollama and without --prune; the adapter itself already is a PEFT directory"
             ),
             hint=f"h2q-tui export {params.name} --to gguf --adapter",
+        )
+    if params.adapter and one_more:
+        raise UsageProblem(
+            _("{tag} has an adapter already, and Ollama takes one; without --adapter both are merged").format(
+                tag=source.base.ollama_tag
+            ),
+            hint=command,
         )
     if not 0 <= params.prune < 1:
         raise UsageProblem(_("--prune takes a share from 0 to less than 1"), hint=f"{command} --prune 0.3")
@@ -111,7 +122,7 @@ def modelfile_of(plan: ExportPlan) -> str:
     return modelfile(
         (plan.source.base.ollama_tag or str(plan.source.base.path)) if plan.only_adapter else str(plan.path),
         adapter=plan.path if plan.only_adapter else None,
-        system=plan.params.system,
+        system=plan.params.system or plan.source.base.system,
         parameters=ollama_parameters(plan),
     )
 

@@ -19,6 +19,7 @@ from engine.models.base_models import BaseModel, adapter_card, find_base
 from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, WEIGHTS_FILE, ModelCard, load_card, weights_changed
 from engine.models.gguf.file import GgufFile
 from engine.models.gguf.model import GgufModel, open_gguf
+from engine.models.hf import set_default_system
 from engine.models.resolve import ModelKind, kind_of
 from engine.models.weights import (
     GgufWeights,
@@ -27,6 +28,7 @@ from engine.models.weights import (
     SafetensorsWeights,
     Weights,
     read_adapter,
+    read_gguf_adapter,
 )
 
 if TYPE_CHECKING:
@@ -87,6 +89,8 @@ class ExportSource:
     def weights(self) -> Weights:
         """The weights of the base with the adapter merged. Raises BadInput."""
         weights: Weights = SafetensorsWeights(self.base.path) if self.gguf is None else GgufWeights(self.gguf)
+        if self.gguf is not None and self.base.lora is not None:
+            weights = MergedWeights(weights, read_gguf_adapter(self.base.lora, self.gguf))
         if self.config.tie_word_embeddings:
             # Some files store the embedding twice; an adapter on the head alone would separate the copies.
             weights.shapes.pop("lm_head.weight", None)
@@ -143,7 +147,10 @@ class ExportSource:
     def copy_tokenizer(self, folder: Path) -> None:
         """Copies the files of the tokenizer and its chat template into `folder`. Raises OSError, BadInput."""
         if self.gguf is not None:
-            self.gguf.tokenizer().save_pretrained(folder)
+            tokenizer = self.gguf.tokenizer()
+            if self.base.system:
+                set_default_system(tokenizer, self.base.system)
+            tokenizer.save_pretrained(folder)
             return
         for name in TOKENIZER_FILES:
             if (self.tokenizer_folder / name).is_file():

@@ -62,7 +62,7 @@ def open_pair(ws: Workspace, first: Path, second: Path) -> tuple[LanguageModel, 
     """Two models to compare. Weights of a Hugging Face base that both use are loaded once. Raises BadInput."""
     if ModelKind.NATIVE not in (kind_of(first), kind_of(second)):
         one, other = find_base(ws, str(first)), find_base(ws, str(second))
-        if one.path == other.path:
+        if (one.path, one.lora, one.system) == (other.path, other.lora, other.system):
             from engine.inference.backends.hf import load_pair
 
             return load_pair(one, other)

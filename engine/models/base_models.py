@@ -74,6 +74,10 @@ class BaseModel:
     """The adapter on it, if the name was that of an adapter."""
     manifest: Path | None = None
     """The manifest of an Ollama tag, which is more than its GGUF file; None for a model from elsewhere."""
+    lora: Path | None = None
+    """The adapter in GGUF that belongs to an Ollama tag; it is merged into the weights when they are loaded."""
+    system: str = ""
+    """The system prompt that belongs to an Ollama tag: what a conversation without one of its own begins with."""
 
     @property
     def is_gguf(self) -> bool:
@@ -126,6 +130,10 @@ def base_of_adapter(ws: Workspace, folder: Path) -> BaseModel:
         ) from problem
     card = adapter_card(folder)
     if card is not None and card.base_sha256 and card.base_sha256 != base.sha256:
+        bare = replace(base, lora=None, system="", sha256=_fingerprint(b"", [base.path]))
+        if base.is_gguf and card.base_sha256 == bare.sha256:
+            # Trained on the GGUF file alone.
+            return replace(bare, adapter=folder)
         raise BadInput(
             _("the base model {base} has changed since this adapter was trained on it").format(base=source),
             path=folder,
@@ -163,10 +171,14 @@ def _name_of(folder: Path) -> str:
 
 
 def _of_ollama(tag: str) -> BaseModel:
-    from engine.models.ollama.store import find_gguf, find_manifest
+    from engine.models.ollama.store import find_layers, find_manifest
 
-    base = _of_gguf(find_gguf(tag), MODEL_PREFIX + tag, tag)
-    return replace(base, manifest=find_manifest(tag))
+    layers = find_layers(tag)
+    base = replace(_of_gguf(layers.model, MODEL_PREFIX + tag, tag), manifest=find_manifest(tag))
+    if layers.adapter is None and not layers.system:
+        return base
+    more = _fingerprint(f"{base.sha256} {layers.system}".encode(), list(filter(None, [layers.adapter])))
+    return replace(base, lora=layers.adapter, system=layers.system, sha256=more)
 
 
 def _of_gguf(path: Path, source: str, name: str) -> BaseModel:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,6 +15,10 @@ from engine.core.i18n import _
 from engine.models.base_models import FOUR_BIT, BaseModel
 from engine.models.card import ModelCard
 from engine.models.chat_template import ChatTemplate
+from engine.models.template_text import PLAIN_TEMPLATE
+
+if TYPE_CHECKING:
+    from engine.models.gguf.model import GgufModel
 
 FP32_BYTES = 1 << 30
 """Size up to which a base is loaded in float32 by default."""
@@ -46,7 +52,10 @@ def load_base(base: BaseModel, dtype: torch.dtype, *, four_bit: bool = False, de
     if base.is_gguf:
         from engine.models.gguf.model import open_gguf
 
-        model: Any = open_gguf(base.path).load(dtype)
+        opened = open_gguf(base.path)
+        model: Any = opened.load(dtype)
+        if base.lora is not None:
+            _merge(model, opened, base.lora)
     else:
         model = _from_directory(base, dtype, four_bit=four_bit)
     for parameter in model.parameters():
@@ -54,6 +63,18 @@ def load_base(base: BaseModel, dtype: torch.dtype, *, four_bit: bool = False, de
     if not four_bit:
         model.to(device)
     return model.eval()
+
+
+def _merge(model: Any, opened: GgufModel, lora: Path) -> None:
+    """Adds an adapter in GGUF to the weights of `model`, in float32 before they are rounded. Raises BadInput."""
+    from engine.models.weights import GgufWeights, MergedWeights, read_gguf_adapter
+
+    pairs = read_gguf_adapter(lora, opened)
+    merged = MergedWeights(GgufWeights(opened), pairs)
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name in pairs:
+            parameters[name].data.copy_(merged.rows(name, 0, merged.shapes[name][0]))
 
 
 def _from_directory(base: BaseModel, dtype: torch.dtype, *, four_bit: bool) -> Any:
@@ -151,7 +172,10 @@ def load_chat_template(base: BaseModel) -> ChatTemplate:
     if base.is_gguf:
         from engine.models.gguf.model import open_gguf
 
-        return ChatTemplate(open_gguf(base.path).tokenizer())
+        tokenizer: Any = open_gguf(base.path).tokenizer()
+        if base.system:
+            set_default_system(tokenizer, base.system)
+        return ChatTemplate(tokenizer)
     from transformers import AutoTokenizer
 
     try:
@@ -167,6 +191,26 @@ def load_chat_template(base: BaseModel) -> ChatTemplate:
         # Without tokenizer files transformers creates an empty one from the model type.
         raise BadInput(_("the base model has no tokenizer (tokenizer.json)"), path=base.path)
     return ChatTemplate(tokenizer)
+
+
+def set_default_system(tokenizer: Any, system: str) -> None:
+    """Makes conversations without a system turn begin with `system`, as Ollama does for a tag with one.
+
+    Raises BadInput when the chat template takes no system turn.
+    """
+    template = tokenizer.chat_template or PLAIN_TEMPLATE
+    # json.dumps writes a literal that Jinja reads alike.
+    turn = f"[{{'role': 'system', 'content': {json.dumps(system, ensure_ascii=False)}}}]"
+    tokenizer.chat_template = (
+        f"{{%- if not messages or messages[0]['role'] != 'system' %}}{{%- set messages = {turn} + messages %}}{{%- endif %}}"
+        + template
+    )
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
+    except Exception as problem:  # templates raise whatever they like
+        raise BadInput(
+            _("its system prompt does not fit its chat template: {reason}").format(reason=first_line(problem))
+        ) from problem
 
 
 def silence_transformers() -> None:

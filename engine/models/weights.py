@@ -19,7 +19,7 @@ from engine.core.errors import BadInput
 from engine.core.filenames import printable_name
 from engine.core.i18n import _
 from engine.models.card import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WEIGHTS_FILE, WEIGHTS_INDEX
-from engine.models.gguf.file import CHUNK
+from engine.models.gguf.file import CHUNK, read_gguf
 from engine.models.gguf.model import GgufModel, empty_model
 
 if TYPE_CHECKING:
@@ -160,6 +160,35 @@ def read_adapter(folder: Path) -> dict[str, LoraPair]:
 def _changes_base(start: Any) -> bool:
     """Whether an adapter was trained on a base from which its start was subtracted (PiSSA, OLoRA, CorDA, LoftQ)."""
     return isinstance(start, str) and start.lower().startswith(("pissa", "olora", "corda", "loftq"))
+
+
+def read_gguf_adapter(path: Path, base: GgufModel) -> dict[str, LoraPair]:
+    """The matrices of a LoRA adapter in a GGUF file by transformers' names of the weights that it adapts.
+
+    llama.cpp scales by alpha / rank, or not at all where alpha is 0. Raises BadInput for an adapter of another base.
+    """
+    file = read_gguf(path)
+    if (file.text("general.type"), file.text("adapter.type", "lora")) != ("adapter", "lora"):
+        raise BadInput(_("this GGUF file is not a LoRA adapter"), path=path)
+    alpha = file.number("adapter.lora.alpha", 0.0)
+    pairs = {}
+    for name in file.tensors:
+        stored, _dot, part = name.rpartition(".")
+        target = base.arch.to_transformers(stored)
+        if part not in ("lora_a", "lora_b") or target is None or f"{stored}.lora_b" not in file.tensors:
+            raise BadInput(
+                _("the adapter does not fit its base model: {tensor}").format(tensor=name), path=path
+            )
+        if part == "lora_b":
+            continue
+        a, b = (file.read(file.tensors[f"{stored}.{one}"]) for one in ("lora_a", "lora_b"))
+        layout = base.arch.layout(stored, base.config)
+        if layout.rows is not None:
+            b = b[layout.rows(len(b)).argsort()]
+        if layout.columns is not None:
+            a = a[:, layout.columns(a.shape[1]).argsort()]
+        pairs[target] = LoraPair(a, b, alpha / len(a) if alpha else 1.0)
+    return pairs
 
 
 def adapter_config(folder: Path) -> dict[str, Any]:

@@ -244,7 +244,9 @@ def _lora_stage(
             name=folder.name,
             out=folder,
             resume=request.resume,
-            add_files=partial(write_gguf_copy, base=base.path, name=folder.name) if base.is_gguf else None,
+            add_files=partial(write_gguf_copy, base=base.path, name=folder.name)
+            if base.is_gguf and base.lora is None
+            else None,
             free_memory=partial(free_service_memory, ctx.workspace),
             question=question,
         )

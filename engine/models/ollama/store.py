@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.core.errors import BadInput, ServiceUnreachable
@@ -21,7 +23,7 @@ TAG = re.compile(
 )
 """Ollama's model names: `[[host/]namespace/]name[:tag]`, ASCII only."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_FROM = re.compile(r'^FROM\s+"?(?P<path>/.*?)"?\s*$', re.MULTILINE)
+_FROM, _ADAPTER = (re.compile(rf'^{word}\s+"?(/.*?)"?\s*$', re.MULTILINE) for word in ("FROM", "ADAPTER"))
 _MAX_BYTES = 1 << 20
 _REGISTRY, _LIBRARY = "registry.ollama.ai", "library"
 _MANIFEST_DEPTH = 4
@@ -42,11 +44,28 @@ def store_folders() -> list[Path]:
     ]
 
 
-def find_gguf(tag: str) -> Path:
-    """The GGUF file behind `tag`, from the local stores, else from a running Ollama.
+@dataclass(frozen=True)
+class OllamaLayers:
+    """What a tag is made of."""
 
-    Raises BadInput for an unknown model, a broken manifest, weights other than one GGUF file, or no permission;
-    ServiceUnreachable when no store has it and Ollama does not answer.
+    model: Path
+    """The GGUF file."""
+    adapter: Path | None = None
+    """The LoRA adapter (ADAPTER of its Modelfile), a GGUF file too."""
+    system: str = ""
+    """The system prompt (SYSTEM of its Modelfile)."""
+
+
+def find_gguf(tag: str) -> Path:
+    """The GGUF file behind `tag`. Raises as `find_layers`."""
+    return find_layers(tag).model
+
+
+def find_layers(tag: str) -> OllamaLayers:
+    """The files behind `tag`, from the local stores, else from a running Ollama.
+
+    Raises BadInput for an unknown model, a broken manifest, weights other than one GGUF file with at most one adapter,
+    or no permission; ServiceUnreachable when no store has it and Ollama does not answer.
     """
     if TAG.fullmatch(tag) is None:
         raise BadInput(_("{tag} is not a valid Ollama model name").format(tag=tag), hint="ollama list")
@@ -95,8 +114,8 @@ def _manifest(tag: re.Match[str]) -> Path:
     )
 
 
-def _read(tag: str, folder: Path, manifest: Path) -> Path:
-    """The file of the one model layer of a manifest. Raises BadInput."""
+def _read(tag: str, folder: Path, manifest: Path) -> OllamaLayers:
+    """The layers of a manifest that are used. Raises BadInput."""
     try:
         content = json.loads(manifest.read_bytes()[:_MAX_BYTES])
         layers = [(str(layer["mediaType"]), str(layer["digest"])) for layer in content["layers"]]
@@ -104,14 +123,37 @@ def _read(tag: str, folder: Path, manifest: Path) -> Path:
         raise _no_permission(manifest, folder) from problem
     except (ValueError, KeyError, TypeError) as problem:
         raise _broken_manifest(tag, manifest) from problem
-    models = [digest for kind, digest in layers if kind == f"{_MEDIA_TYPE}.model"]
-    if len(models) != 1 or any(kind == f"{_MEDIA_TYPE}.projector" for kind, _digest in layers):
+    by_kind: dict[str, list[str]] = {}
+    for kind, digest in layers:
+        by_kind.setdefault(kind.removeprefix(f"{_MEDIA_TYPE}."), []).append(digest)
+    models, adapters = by_kind.get("model", []), by_kind.get("adapter", [])
+    if len(models) != 1 or "projector" in by_kind:
         raise BadInput(
             _("{tag} is not a single GGUF file of a text-only model").format(tag=tag), path=manifest
         )
-    if not _DIGEST.fullmatch(models[0]):
-        raise _broken_manifest(tag, manifest)
-    file = folder / "blobs" / models[0].replace(":", "-")
+    _check_adapters(tag, adapters)
+
+    def blob(digest: str) -> Path:
+        if not _DIGEST.fullmatch(digest):
+            raise _broken_manifest(tag, manifest)
+        return _readable(tag, folder / "blobs" / digest.replace(":", "-"), folder)
+
+    system = ""
+    if by_kind.get("system"):
+        file = blob(by_kind["system"][-1])
+        system = file.read_bytes()[:_MAX_BYTES].decode("utf-8", "replace").strip()
+    return OllamaLayers(blob(models[0]), blob(adapters[0]) if adapters else None, system)
+
+
+def _check_adapters(tag: str, adapters: Sequence[object]) -> None:
+    if len(adapters) > 1:
+        raise BadInput(
+            _("{tag} has several adapters; a base has one at most").format(tag=tag),
+            hint=f"ollama show {tag} --modelfile",
+        )
+
+
+def _readable(tag: str, file: Path, folder: Path) -> Path:
     if not _is_file(file):
         raise BadInput(
             _("the file of {tag} is missing from Ollama's store").format(tag=tag),
@@ -123,8 +165,8 @@ def _read(tag: str, folder: Path, manifest: Path) -> Path:
     return file
 
 
-def _query(tag: str) -> Path:
-    """The file of a model in a running Ollama: the FROM line of its Modelfile names the blob."""
+def _query(tag: str) -> OllamaLayers:
+    """The files of a model in a running Ollama: the lines FROM and ADAPTER of its Modelfile name the blobs."""
     import httpx
 
     try:
@@ -152,16 +194,16 @@ def _query(tag: str) -> Path:
         raise ServiceUnreachable(
             _("Ollama refused: {reason}").format(reason=answer["error"]), hint="ollama serve"
         )
-    from_line = _FROM.search(str(answer.get("modelfile") or ""))
-    file = Path(from_line["path"]) if from_line else None
-    if file is None or not _is_file(file):
+    modelfile = str(answer.get("modelfile") or "")
+    files, adapters = ([Path(path) for path in pattern.findall(modelfile)] for pattern in (_FROM, _ADAPTER))
+    if len(files) != 1 or not all(map(_is_file, [*files, *adapters])):
         raise BadInput(
             _("Ollama does not report the path of the file of {tag}").format(tag=tag),
             hint=f"ollama show {tag} --modelfile",
         )
-    if not os.access(file, os.R_OK):
-        raise _no_permission(file, file.parent.parent)
-    return file
+    _check_adapters(tag, adapters)
+    model, *others = (_readable(tag, file, file.parent.parent) for file in [*files, *adapters])
+    return OllamaLayers(model, others[0] if others else None, str(answer.get("system") or "").strip())
 
 
 def _is_dir(path: Path) -> bool:
