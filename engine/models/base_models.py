@@ -130,10 +130,9 @@ def base_of_adapter(ws: Workspace, folder: Path) -> BaseModel:
         ) from problem
     card = adapter_card(folder)
     if card is not None and card.base_sha256 and card.base_sha256 != base.sha256:
-        bare = replace(base, lora=None, system="", sha256=_fingerprint(b"", [base.path]))
-        if base.is_gguf and card.base_sha256 == bare.sha256:
+        if base.manifest is not None and card.base_sha256 == _fingerprint(b"", [base.path]):
             # Trained on the GGUF file alone.
-            return replace(bare, adapter=folder)
+            return replace(base, lora=None, system="", sha256=card.base_sha256, adapter=folder)
         raise BadInput(
             _("the base model {base} has changed since this adapter was trained on it").format(base=source),
             path=folder,
