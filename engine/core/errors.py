@@ -43,9 +43,13 @@ def error_text(problem: Exception) -> str:
 
 
 def first_line(problem: BaseException) -> str:
-    """First line of an exception's text; the name of its class when it has none."""
-    text = str(problem).strip()
-    return text.splitlines()[0][:200] if text else type(problem).__name__
+    """First line of an exception's text, and the next one where it ends with a colon; without text its class."""
+    lines = [line.strip() for line in str(problem).strip().splitlines()]
+    if not lines:
+        return type(problem).__name__
+    if len(lines) > 1 and lines[0].endswith(":"):
+        return f"{lines[0].rstrip(':')}: {lines[1]}"[:200]
+    return lines[0][:200]
 
 
 class UsageProblem(H2QError):

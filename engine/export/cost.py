@@ -45,7 +45,7 @@ class ExportTokenizer:
         if self.is_native:
             return MaskedTokens(ids=list(data), loss_mask=[True] * len(data), scored_bytes=len(data) - 1)
         text = data.decode("utf-8", "ignore")
-        ids = self.chat.encode(text)
+        ids = [*self.chat.opening, *self.chat.encode(text)]
         return MaskedTokens(
             ids=ids,
             loss_mask=[True] * len(ids),

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.core.errors import BadInput, RunFailed
 from engine.core.i18n import _
+from engine.models.template_text import FIXED
 
 _TIMEOUT_S = 120
 _FORCE = 1000.0
@@ -69,8 +70,11 @@ class LlamaCpp:
         return [int(number) for number in reply["tokens"]]
 
     def template(self, messages: Sequence[dict[str, str]]) -> str:
-        """A conversation rendered by the file's chat template, with the generation prompt."""
-        return str(self.post("/apply-template", {"messages": list(messages)})["prompt"])
+        """A conversation rendered by the file's chat template, with the generation prompt; without the BOS that
+        `tokenize` adds.
+        """
+        body = {"messages": list(messages), "chat_template_kwargs": FIXED}
+        return str(self.post("/apply-template", body)["prompt"])
 
     def log_probabilities(self, ids: Sequence[int], vocabulary: int, *, single: int) -> list[float]:
         """Log-probability of each next token after `ids`, by id. `single` is a token that is one complete character."""

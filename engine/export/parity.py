@@ -72,7 +72,7 @@ def measure_parity(
             plain = [{"role": message.role, "content": message.content} for message in messages]
             # llama.cpp replaces a template that it cannot render by its own: other ids.
             with suppress(RunFailed):
-                same += llama.tokenize(llama.template(plain)) == prompt
+                same += llama.tokenize(llama.template(plain), bos=True) == prompt
             if step is not None:
                 step()
         single = llama.tokenize("a")[0]

@@ -33,12 +33,18 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """0: greedy decoding."""
     top_p: float = 0.9
     """Nucleus sampling (Holtzman et al. 2020): the smallest set of tokens with this total probability; 1: all."""
-    max_bytes: int = 512
-    """Upper limit of the answer in UTF-8 bytes (a 汉字 has three)."""
+    max_bytes: int | None = None
+    """Upper limit of the answer in UTF-8 bytes (a 汉字 has three); None: that of the backend."""
     seed: int | None = None
     """The same seed gives the same text; None: a random seed."""
     stop: list[str] = []
     """The answer ends before the first of these strings."""
+
+
+MAX_BYTES = 4096
+"""Upper limit of an answer by default: about a thousand tokens."""
+MAX_BYTES_NATIVE = 512
+"""The same for a model whose tokens are bytes and whose context is short."""
 
 
 class Finish(StrEnum):

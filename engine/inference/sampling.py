@@ -136,6 +136,8 @@ class DecodingSession:
     dropped_turns: int
     """Turns dropped from the prompt."""
     max_tokens: int
+    max_bytes: int
+    """Upper limit of the answer in UTF-8 bytes."""
     stop_tokens: frozenset[int]
     next_logits: Callable[[Sequence[int]], Tensor]
     """Logits `(vocab,)` after the given tokens, which continue those of earlier calls."""
@@ -164,9 +166,9 @@ def decode(
             break
         tokens = [token]
         text, length = session.detokenize(token)
-        truncated = size + length > sampling.max_bytes
+        truncated = size + length > session.max_bytes
         if truncated:
-            text = text.encode("utf-8", "replace")[: sampling.max_bytes - size].decode("utf-8", "ignore")
+            text = text.encode("utf-8", "replace")[: session.max_bytes - size].decode("utf-8", "ignore")
             length = len(text.encode("utf-8", "replace"))
         size += length
         if delta := stops.push(text):
@@ -176,7 +178,7 @@ def decode(
         if stops.found:
             finish = Finish.STOP_STRING
             break
-        if size >= sampling.max_bytes:
+        if size >= session.max_bytes:
             break
     if not stops.found and (delta := stops.flush()):
         yield delta

@@ -51,9 +51,9 @@ class ChatTemplate:
         self._end, self._rest = self._tokens.split_after_control(after)
 
     @property
-    def opening(self) -> list[int]:
+    def opening(self) -> tuple[int, ...]:
         """Ids that begin every text of this model: the BOS that its tokenizer adds, or none."""
-        return list(self._tokens.opening)
+        return tuple(self._tokens.opening)
 
     @property
     def stop_tokens(self) -> frozenset[int]:

@@ -147,6 +147,8 @@ class ByteChatTemplate:
     """The native template with the interface of `chat_template.ChatTemplate`."""
 
     stop_tokens = frozenset((IM_END, END_OF_TEXT))
+    opening: tuple[int, ...] = ()
+    answer_lead = ""
 
     def encode(self, text: str) -> list[int]:
         """One token per UTF-8 byte."""

@@ -42,7 +42,7 @@ TODAY = {"Y": "2024", "y": "24", "m": "07", "d": "26", "e": "26", "B": "July", "
 A fixed one, so that the same conversation has the same ids in training, validation and chat, today and on the day of a
 resume. Ollama and llama.cpp write the day of the question.
 """
-_FIXED = {"enable_thinking": False, "date_string": "26 Jul 2024"}
+FIXED = {"enable_thinking": False, "date_string": "26 Jul 2024"}
 """Variables of templates: no reasoning before an answer, and the date above."""
 _STRFTIME = (
     "{%- macro strftime_now(format) -%}{{- format"
@@ -123,7 +123,7 @@ class TemplateText:
                 chat_template=self._rendered_template,
                 tokenize=False,
                 add_generation_prompt=generation,
-                **_FIXED,
+                **FIXED,
             )
         except Exception as problem:  # a template is a program: it may raise anything
             raise BadInput(

@@ -17,7 +17,8 @@ QUESTIONS = 6
 """Questions that both models answer."""
 SHOWN = 3
 """How many of them the report shows."""
-SAMPLING = Sampling(temperature=0.3, top_p=0.9, max_bytes=200, seed=0)
+ANSWER_BYTES = 200
+SAMPLING = Sampling(temperature=0.3, top_p=0.9, max_bytes=ANSWER_BYTES, seed=0)
 GRAM = 4
 """Length in characters of the n-grams for repetition."""
 
@@ -53,7 +54,7 @@ def answer_all(
         for case in questions:
             answers.append(_answer(model, case))
             if on_bytes is not None:
-                on_bytes(SAMPLING.max_bytes)
+                on_bytes(ANSWER_BYTES)
     return answers
 
 

@@ -19,7 +19,7 @@ from engine.inference.loader import open_pair
 from engine.models.card import CARD_FILE, ModelCard, load_card
 from engine.models.resolve import ModelKind, kind_of
 from engine.validation.answers import (
-    SAMPLING,
+    ANSWER_BYTES,
     answer_all,
     form_measures,
     pick_questions,
@@ -125,7 +125,7 @@ def compare(
     if not cases:
         raise NotEnoughData(_("the test set has no answer to validate on"), hint="h2q-tui corpus stats")
     questions = pick_questions(cases)
-    total = 2 * (count_case_tokens(cases, blocks) + GENERATED_COST * SAMPLING.max_bytes * len(questions))
+    total = 2 * (count_case_tokens(cases, blocks) + GENERATED_COST * ANSWER_BYTES * len(questions))
     done = 0
 
     def advance(tokens: int) -> None:

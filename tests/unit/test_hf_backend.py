@@ -18,7 +18,7 @@ from engine.inference.backends.hf import HFModel, TokenStream
 from engine.inference.language_model import Finish, Sampling, collect, generate_text
 from engine.inference.loader import open_pair
 from engine.inference.model_cache import ModelCache
-from engine.models.adapters import new_adapter, save_adapter
+from engine.models.adapters import attach_adapter, new_adapter, save_adapter
 from engine.models.base_models import find_base
 from engine.models.card import Lineage, ModelCard
 from engine.models.hf import load_base
@@ -112,6 +112,24 @@ def test_tokens_of_an_incomplete_character_are_buffered() -> None:
     pieces = [text.push(id_) for id_ in chat.encode(words)]
     assert "".join(pieces) == words
     assert all("\ufffd" not in piece for piece in pieces)
+
+
+def test_an_answer_has_a_limit_by_default_that_says_so(
+    tiny: HFModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without stop tokens the model goes on to the end of its context.
+    monkeypatch.setattr(tiny, "_stop_tokens", frozenset())
+    text, how = generate_text(tiny, QUESTION, Sampling(temperature=0))
+    assert how.finish is Finish.LENGTH and len(text.encode()) > 512
+
+
+def test_the_reason_of_an_adapter_for_another_base_is_whole(ws: Workspace, tmp_path: Path) -> None:
+    wide = write_hf(tmp_path / "wide", hidden=64)
+    copy = tmp_path / "copy"
+    shutil.copytree(ws.adapters / "mine", copy)
+    (copy / "h2q.json").unlink()
+    with pytest.raises(BadInput, match="size mismatch for"):
+        attach_adapter(load_base(find_base(ws, str(wide)), torch.float32), copy)
 
 
 async def test_a_base_an_adapter_and_an_adapter_on_a_named_base_are_loaded(ws: Workspace) -> None:

@@ -67,6 +67,14 @@ def test_prompt_prints_one_answer(h2q: H2q) -> None:
     assert (answer["model"], answer["answer"], answer["finish"]) == ("two", "一二三。", "stop")
 
 
+def test_a_cut_answer_says_so_beside_the_output(h2q: H2q) -> None:
+    result = h2q("chat", "--model", "one", "--prompt", "数到三", "--temperature", "0", "--max-bytes", "6")
+    assert (result.code, result.out) == (0, "一二\n")
+    assert "cut at its maximum length: --max-bytes" in result.err
+    whole = h2q("chat", "--model", "one", "--prompt", "数到三", "--temperature", "0")
+    assert "cut" not in whole.err
+
+
 def test_questions_are_read_from_a_pipe(h2q: H2q) -> None:
     h2q("promote", "one")
     result = h2q("chat", "--temperature", "0", "--json", stdin="数到三\n\nclear\n数到三\nexit\nnever\n")

@@ -53,7 +53,7 @@ def test_a_memorised_answer_is_generated_and_ends(native: NativeModel) -> None:
 def test_decoding_with_the_cache_equals_decoding_without(babbler: NativeModel) -> None:
     sampling = Sampling(temperature=0.8, seed=5, max_bytes=40)
     cached, _how = generate_text(babbler, QUESTION, sampling)
-    ids, _dropped = fit_prompt(QUESTION, TINY.context, sampling.max_bytes)
+    ids, _dropped = fit_prompt(QUESTION, TINY.context, 40)
     sampler, out = Utf8Sampler(sampling, 5, TINY.vocab), list[int]()
     with torch.inference_mode():
         while len(out) < 40:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +16,16 @@ from hypothesis import strategies as st
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput
 from engine.corpus.dataset import DatasetRow
-from engine.inference.backends.hf import HFModel
+from engine.export.llama_cpp import LlamaCpp
+from engine.inference.backends.hf import HFModel, TokenStream
 from engine.models.chat_template import ChatTemplate
 from engine.models.chatml import MaskedTokens
-from engine.models.template_text import PLAIN_TEMPLATE
+from engine.models.gguf.model import open_gguf
+from engine.models.template_text import FIXED, PLAIN_TEMPLATE
+from engine.training.lora.job import tokenized_general_windows
 from engine.validation.cases import cut_cases
 from tests.chat_templates import PUBLIC, UNSUPPORTED, public_tokenizer
+from tests.export_models import write_arch, write_gguf
 
 ROLES = {"S": "system", "U": "user", "A": "assistant", "T": "tool"}
 SHARED = {
@@ -283,3 +290,58 @@ def test_a_question_longer_than_the_context_loses_its_beginning(name: str) -> No
     ids, _dropped = _Chat(template(name), 300).fit_prompt(talk(("U", "x" * 3000 + " the end?")), 100)
     assert len(ids) <= 200 and "the end?" in template(name).decode(ids)
     assert ids[0] == template(name).prompt(talk(("U", "q")))[0]
+
+
+def test_the_blank_that_a_template_writes_before_an_answer_is_trained_and_cut_from_the_text() -> None:
+    chat = template("plain")
+    (window,) = chat.windows(talk(("U", "q1"), ("A", "Hello"), ("U", "q2"), ("A", "你好")), 400)
+    written = [ids for _before, ids in answers(window)]
+    assert [chat.decode(ids) for ids in written] == [" Hello", " 你好"]
+    for ids, text in zip(written, ("Hello", "你好"), strict=True):
+        stream = TokenStream(chat, chat.answer_lead)
+        assert "".join(stream.push(id_) for id_ in ids[:-1]) == text
+    assert window.trained_bytes == len("Hello你好".encode()) + 2
+
+
+class _Scored(_Chat):
+    """Records what is scored."""
+
+    eval_context = 16
+
+    def _active(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def _nats(self, ids: Sequence[int], scored: Sequence[bool]) -> float:
+        self.seen = [*getattr(self, "seen", []), list(ids)]
+        return 1.0
+
+
+@pytest.mark.parametrize("name", ["plain_bos", "chatml", "llama2", "qwen3"])
+def test_general_text_begins_with_the_bos_of_the_tokenizer(name: str, tmp_path: Path) -> None:
+    chat = template(name)
+    begins = [chat.tokenizer.bos_token_id] if PUBLIC[name].adds_bos else []
+    text = "Boil some water and wait. " * 20
+    model = _Scored(chat, 64)
+    model.rolling_nll([text.encode()])
+    (tmp_path / "a.txt").write_text(text * 40, encoding="utf-8")
+    windows = [ids for ids, _size in tokenized_general_windows(chat, [tmp_path / "a.txt"], 16, 800)]
+    for ids in [*model.seen, *windows]:
+        assert len(ids) <= 16 and ids[: len(begins)] == begins
+        assert chat.tokenizer.bos_token_id not in ids[len(begins) :]
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama32", "qwen3", "deepseek_r1"])
+def test_prompts_are_those_of_llama_cpp_with_thinking_off(name: str, tmp_path: Path) -> None:
+    folder = write_arch(tmp_path / name, "llama", tokenizer=public_tokenizer(name))
+    file = write_gguf(tmp_path / "model.gguf", folder)
+    ours = (template(name), ChatTemplate(open_gguf(file).tokenizer()))
+    with LlamaCpp(file) as llama:
+        for messages in (
+            talk(("U", "hello")),
+            talk(("S", "Be brief."), ("U", "q1"), ("A", " a1\n"), ("U", "  你好 \n")),
+        ):
+            turns = [{"role": one.role, "content": one.content} for one in messages]
+            ids = llama.tokenize(llama.template(turns), bos=True)
+            assert [chat.prompt(messages) for chat in ours] == [ids, ids]
+            body = {"messages": turns, "max_tokens": 1, "chat_template_kwargs": FIXED}
+            assert llama.post("/v1/chat/completions", body)["usage"]["prompt_tokens"] == len(ids)

@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from engine.core.chat import ChatMessage
-from engine.inference.language_model import NLL, Generated, NLLAndEntropy, OnTokens, Sampling, seed_of
+from engine.inference.language_model import (
+    MAX_BYTES,
+    NLL,
+    Generated,
+    NLLAndEntropy,
+    OnTokens,
+    Sampling,
+    seed_of,
+)
 from engine.inference.sampling import DecodingSession, TokenSampler, decode, single_threaded
 from engine.models.adapters import attach_adapter
 from engine.models.base_models import BaseModel, adapter_card
@@ -25,6 +33,8 @@ from engine.models.losses import has_linear_head, logit_chunks, token_losses
 
 MAX_CONTEXT = 4096
 """Upper limit of prompt and answer together in tokens: the key-value cache grows with them."""
+ANSWER_TOKENS = 1024
+"""Space that a prompt leaves for an answer at most, although an answer of `MAX_BYTES` may have more tokens."""
 EVAL_CONTEXT = 1024
 """Tokens of an evaluation window where the adapter's card names no context."""
 ADAPTER = "default"
@@ -90,8 +100,9 @@ class HFModel:
             for text in texts:
                 ids = self.chat.encode(text.decode("utf-8", "ignore"))
                 nats, size = 0.0, 0
-                for at in range(0, len(ids), self.eval_context):
-                    part = ids[at : at + self.eval_context]
+                step = self.eval_context - len(self.chat.opening)
+                for at in range(0, len(ids), step):
+                    part = [*self.chat.opening, *ids[at : at + step]]
                     nats += self._nats(part, [True] * len(part))
                     size += len(self.chat.decode(part[1:]).encode("utf-8", "ignore"))
                 losses.append(NLL(_finite(nats), size))
@@ -112,7 +123,7 @@ class HFModel:
 
     @torch.inference_mode()
     def nll_and_entropy(self, text: str) -> NLLAndEntropy:
-        ids = self.chat.encode(text)[: self.eval_context + 1]
+        ids = [*self.chat.opening, *self.chat.encode(text)][: self.eval_context + 1]
         nats, entropy, start = 0.0, 0.0, 1
         model = _inner(self.model)
         with self._active():
@@ -139,9 +150,10 @@ class HFModel:
         self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
     ) -> Iterator[str | Generated]:
         started = time.perf_counter()
-        prompt, dropped = self.fit_prompt(messages, sampling.max_bytes)
+        max_bytes = MAX_BYTES if sampling.max_bytes is None else sampling.max_bytes
+        prompt, dropped = self.fit_prompt(messages, min(max_bytes, ANSWER_TOKENS))
         seed = seed_of(sampling)
-        stream = TokenStream(self.chat)
+        stream = TokenStream(self.chat, self.chat.answer_lead)
         cache: Any = None
 
         def next_logits(tokens: Sequence[int]) -> Tensor:
@@ -157,6 +169,7 @@ class HFModel:
             prompt=prompt,
             dropped_turns=dropped,
             max_tokens=self.context - len(prompt),
+            max_bytes=max_bytes,
             stop_tokens=self._stop_tokens,
             next_logits=next_logits,
             sampler=TokenSampler(sampling, seed),
@@ -165,9 +178,9 @@ class HFModel:
         with self._active():
             yield from decode(session, sampling, seed=seed, started=started, cancelled=cancelled)
 
-    def fit_prompt(self, messages: Sequence[ChatMessage], answer_bytes: int) -> tuple[list[int], int]:
+    def fit_prompt(self, messages: Sequence[ChatMessage], answer_tokens: int) -> tuple[list[int], int]:
         """(ids, dropped turns) of a prompt that leaves space for the answer, at most half of the context."""
-        space = self.context - min(answer_bytes, self.context // 2)
+        space = self.context - min(answer_tokens, self.context // 2)
         prompt = fit_prompt(self.chat, messages, space)
         return prompt.ids, prompt.dropped
 
@@ -247,8 +260,10 @@ def load_pair(first: BaseModel, second: BaseModel) -> tuple[HFModel, HFModel]:
 class TokenStream:
     """Turns a stream of tokens into whole characters; bytes of an incomplete one are buffered."""
 
-    def __init__(self, chat: ChatTemplate | ByteChatTemplate) -> None:
+    def __init__(self, chat: ChatTemplate | ByteChatTemplate, lead: str = "") -> None:
+        """`lead` is cut from the beginning of the text."""
         self._chat = chat
+        self._lead = lead
         self._ids: list[int] = []
         self._emitted = 0
         """Tokens whose text was returned."""
@@ -264,7 +279,10 @@ class TokenStream:
         if after.endswith("\ufffd") and len(self._ids) - self._emitted < 4:
             return ""
         self._start, self._emitted = self._emitted, len(self._ids)
-        return after[len(before) :].replace("\ufffd", "")
+        text = after[len(before) :].replace("\ufffd", "")
+        if text and self._lead:
+            text, self._lead = text.removeprefix(self._lead), ""
+        return text
 
 
 def _inner(model: Any) -> Any:

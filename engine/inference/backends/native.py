@@ -15,7 +15,15 @@ from torch import Tensor
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import is_out_of_memory
-from engine.inference.language_model import NLL, Generated, NLLAndEntropy, OnTokens, Sampling, seed_of
+from engine.inference.language_model import (
+    MAX_BYTES_NATIVE,
+    NLL,
+    Generated,
+    NLLAndEntropy,
+    OnTokens,
+    Sampling,
+    seed_of,
+)
 from engine.inference.sampling import STOP_TOKENS, DecodingSession, Utf8Sampler, decode, single_threaded
 from engine.models import chatml
 from engine.models.chatml import MaskedTokens
@@ -145,15 +153,17 @@ class NativeModel:
         self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
     ) -> Iterator[str | Generated]:
         started = time.perf_counter()
-        prompt, dropped = fit_prompt(messages, self.context, sampling.max_bytes)
+        max_bytes = MAX_BYTES_NATIVE if sampling.max_bytes is None else sampling.max_bytes
+        prompt, dropped = fit_prompt(messages, self.context, max_bytes)
         seed = seed_of(sampling)
-        limit = min(sampling.max_bytes, self.context - len(prompt))
+        limit = min(max_bytes, self.context - len(prompt))
         cache = self._cache(len(prompt) + max(limit, 1))
         stream = Utf8Stream()
         session = DecodingSession(
             prompt=prompt,
             dropped_turns=dropped,
             max_tokens=limit,
+            max_bytes=max_bytes,
             stop_tokens=frozenset(STOP_TOKENS),
             next_logits=lambda tokens: self._next_logits(tokens, cache),
             sampler=Utf8Sampler(sampling, seed, self.model.config.vocab),

@@ -13,6 +13,7 @@ from engine.core.chat import ChatMessage
 from engine.core.errors import ServiceUnreachable
 from engine.core.i18n import _
 from engine.inference.language_model import (
+    MAX_BYTES,
     NLL,
     Finish,
     Generated,
@@ -100,7 +101,8 @@ class OllamaModel:
     ) -> AsyncGenerator[str | Generated, None]:
         started = time.perf_counter()
         seed = seed_of(sampling)
-        left, finish = sampling.max_bytes, Finish.LENGTH
+        max_bytes = MAX_BYTES if sampling.max_bytes is None else sampling.max_bytes
+        left, finish = max_bytes, Finish.LENGTH
         client = make_async_client(self._host)
         try:
             with translated_errors(self.name, refusal=ServiceUnreachable, hint="ollama serve"):
@@ -108,7 +110,7 @@ class OllamaModel:
                     model=self.name,
                     messages=[{"role": message.role, "content": message.content} for message in messages],
                     stream=True,
-                    options=_options(sampling, seed),
+                    options=_options(sampling, seed, max_bytes),
                 )
                 async for part in stream:
                     text = _without_surrogates(part.message.content or "")
@@ -124,7 +126,7 @@ class OllamaModel:
             await client._client.aclose()
         yield Generated(
             finish=finish,
-            bytes=sampling.max_bytes - max(left, 0),
+            bytes=max_bytes - max(left, 0),
             seconds=time.perf_counter() - started,
             seed=seed,
         )
@@ -154,13 +156,13 @@ async def _next_unless_cancelled(
     return task.result()
 
 
-def _options(sampling: Sampling, seed: int) -> dict[str, Any]:
+def _options(sampling: Sampling, seed: int, max_bytes: int) -> dict[str, Any]:
     """Ollama counts tokens where we count bytes; a token has at least one byte, so the bytes end the answer."""
     return {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "seed": seed,
-        "num_predict": sampling.max_bytes,
+        "num_predict": max_bytes,
         "stop": sampling.stop,
     }
 

@@ -129,7 +129,8 @@ def tokenized_general_windows(
         tail = general_tail(file)
         text = tail.read(0, min(len(tail), limit // max(1, len(files)))).decode("utf-8", "ignore")
         ids = chat.encode(text)
-        windows = [ids[at : at + length] for at in range(0, len(ids), length)]
+        step = length - len(chat.opening)
+        windows = [[*chat.opening, *ids[at : at + step]] for at in range(0, len(ids), step)]
         columns.append(
             [
                 (window, max(1, len(chat.decode(window[1:]).encode("utf-8", "ignore"))))

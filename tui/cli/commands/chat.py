@@ -44,11 +44,14 @@ def register(app: typer.Typer) -> None:
             max=1.0,
             help=_("Top-p: sample from the likeliest bytes up to this total probability."),
         ),
-        max_bytes: int = typer.Option(
-            512,
+        max_bytes: int | None = typer.Option(
+            None,
             "--max-bytes",
             min=1,
-            help=_("Largest length of an answer in bytes (a Chinese character has three)."),
+            help=_(
+                "Largest length of an answer in bytes (a Chinese character has three). Default: 4096; 512 for a model"
+                " trained here from scratch."
+            ),
         ),
         seed: int | None = typer.Option(None, "--seed", help=_("The same seed gives the same answer.")),
         prompt: str | None = typer.Option(
@@ -117,8 +120,16 @@ class TerminalChat:
         if show:
             sys.stdout.write("\n")
             sys.stdout.flush()
+            self._note_ending()
         self.messages.append(ChatMessage(role="assistant", content="".join(deltas)))
         return "".join(deltas)
+
+    def _note_ending(self) -> None:
+        """Says on the error stream that the answer is cut, so that the output is the answer alone."""
+        from engine.inference.language_model import Finish
+
+        if self.client.last is not None and self.client.last.finish is Finish.LENGTH:
+            output.echo(_("the answer is cut at its maximum length: --max-bytes"), error=True)
 
 
 def _choose_model(ws: object, model: str | None) -> str:
