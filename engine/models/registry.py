@@ -87,6 +87,37 @@ def find_model(ws: Workspace, name: str) -> Path:
     raise unknown_model(name)
 
 
+def list_outside(ws: Workspace, folder: Path) -> str:
+    """Links a model that was written outside the workspace into it, so that it is listed; returns its name here.
+
+    A model inside keeps its name, and one that is linked already its link. Nothing is linked where that is impossible.
+    """
+    root = ws.adapters if (folder / ADAPTER_WEIGHTS).is_file() else ws.models
+    if resolve_path(folder.parent) in (resolve_path(ws.models), resolve_path(ws.adapters)):
+        return folder.name
+    linked = _link_to(ws, folder)
+    if linked:
+        return linked
+    stem = folder.name if NAME.fullmatch(folder.name) else "model"
+    name = stem
+    for number in range(2, 10_000):
+        if workspace_entry(ws, name) is None:
+            break
+        name = f"{stem}-{number}"
+    with suppress(OSError):
+        make_dirs(root)
+        (root / name).symlink_to(resolve_path(folder), target_is_directory=True)
+        fsync_dir(root)
+    return name
+
+
+def _link_to(ws: Workspace, folder: Path) -> str:
+    """The name under which a model outside is linked into the workspace; "" for none."""
+    target = resolve_path(folder)
+    entries = (entry for root in (ws.models, ws.adapters) for entry in sorted(root.glob("*")))
+    return next((one.name for one in entries if one.is_symlink() and resolve_path(one) == target), "")
+
+
 def unknown_model(name: str, known: str = "") -> BadInput:
     """The error for a name that no model has; `known` lists models that exist."""
     text = _("there is no model named {name}").format(name=name)
@@ -110,7 +141,9 @@ def in_use(ws: Workspace) -> str | None:
     file = ws.models_json
     try:
         config = _decode(file.read_bytes(), file)
-        return _model_in(config) or None
+        name = _model_in(config)
+        # A model outside is registered by its path, and listed under its link.
+        return (_link_to(ws, Path(name)) if name.startswith("/") else "") or name or None
     except FileNotFoundError:
         return None
     except AttributeError as problem:

@@ -46,17 +46,17 @@ class Circumstances:
 def why_built_in(now: Circumstances) -> str:
     """Why the demo trains the built-in model; "" where it takes `MODEL`."""
     if now.language != "en":
-        return _("{title} speaks English only").format(title=MODEL.title)
+        return _("{title} speaks English only").format(title=MODEL.full_name)
     if now.budget_mb < NEED_MB:
         return _("{title} needs about {need} MB of memory, and {have} MB are available").format(
-            title=MODEL.title, need=f"{NEED_MB:,}", have=f"{now.budget_mb:,.0f}"
+            title=MODEL.full_name, need=f"{NEED_MB:,}", have=f"{now.budget_mb:,.0f}"
         )
     if now.at_hand:
         return ""
     if now.offline:
-        return _("{title} is not on this machine, and nothing is to be fetched").format(title=MODEL.title)
+        return _("{title} is not on this machine, and nothing is to be fetched").format(title=MODEL.full_name)
     if not now.installer:
-        return _("{title} is fetched with pip or uv, and neither is installed").format(title=MODEL.title)
+        return _("{title} is fetched with pip or uv, and neither is installed").format(title=MODEL.full_name)
     return ""
 
 
@@ -84,7 +84,7 @@ def bring_base(ctx: RunContext, plan: StagePlan, params: DemoParams) -> str | No
             try:
                 _bring(ctx, copy, target)
                 stage.detail = _("{title}, 135 million parameters, licence {licence}").format(
-                    title=MODEL.title, licence=MODEL.licence
+                    title=MODEL.full_name, licence=MODEL.licence
                 )
             except Interrupted:
                 raise
@@ -125,7 +125,7 @@ def _bring(ctx: RunContext, copy: Path | None, target: Path) -> None:
     total = round(MODEL.download_bytes / 1e6)
     ctx.log(
         _("fetching {title} with {installer}: {size} MB; nothing else of the demo needs a network").format(
-            title=MODEL.title, installer=installer()[-1], size=total
+            title=MODEL.full_name, installer=installer()[-1], size=total
         )
     )
 

@@ -19,7 +19,7 @@ from engine.machine.budget import resolve_budget
 from engine.memory.store import MemoryStore
 from engine.models.base_models import BaseModel, base_of_adapter, find_base
 from engine.models.card import ADAPTER_CONFIG
-from engine.models.registry import find_model, in_use, new_name
+from engine.models.registry import find_model, in_use, list_outside, new_name
 from engine.pipeline.corpus import counted_pairs, prepare_corpus
 from engine.pipeline.own_question import best_question, own_question
 from engine.pipeline.promote import promote_if_better
@@ -252,6 +252,7 @@ def _lora_stage(
         )
         seconds = time.monotonic() - began
         stage.detail = model_summary(card)
+    list_outside(ctx.workspace, folder)
     return TrainedModel(folder, card.lineage, seconds)
 
 

@@ -17,7 +17,7 @@ from engine.corpus.training_set import TrainingSet
 from engine.inference.client import free_service_memory
 from engine.memory.store import MemoryStore
 from engine.models.card import load_card
-from engine.models.registry import find_model, in_use, new_name, promote
+from engine.models.registry import find_model, in_use, list_outside, new_name, promote
 from engine.models.resolve import ModelKind, find_place
 from engine.pipeline.corpus import counted_pairs, prepare_corpus
 from engine.pipeline.lora import lora_fits, train_adapter
@@ -231,6 +231,7 @@ def _scratch_stage(
     if in_use(ctx.workspace) is None:
         promote(ctx.workspace, str(folder), description=_("the first model, from plain text"))
         ctx.log(_("{name} is the first model and is in use").format(name=card.name))
+    list_outside(ctx.workspace, folder)
     return TrainedModel(folder, card.lineage, seconds)
 
 
@@ -264,4 +265,5 @@ def _native_stage(
         )
         seconds = time.monotonic() - began
         stage.detail = model_summary(card)
+    list_outside(ctx.workspace, folder)
     return TrainedModel(folder, card.lineage, seconds)

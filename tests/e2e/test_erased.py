@@ -62,6 +62,8 @@ NO_TEXT = {
     "runs set": "writes settings",
     "models list": "writes nothing",
     "models show": "writes nothing",
+    "models fetch": "writes a model of others",
+    "models add": "writes a model of others",
     "models remove": "deletes",
     "schedule weekly": "writes the options of a training",
     "schedule daily": "writes the options of a training",

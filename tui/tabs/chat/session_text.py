@@ -21,7 +21,7 @@ def welcome_blocks(
         offer = []
         if fetchable is not None:
             text = _("download {title} ({size} MB), which answers in English").format(
-                title=fetchable.title, size=round(fetchable.download_bytes / 1e6)
+                title=fetchable.full_name, size=round(fetchable.download_bytes / 1e6)
             )
             offer = [TextBlock("f", (StyledSpan(text),), "head")]
         return [

@@ -107,7 +107,7 @@ def read_inputs(workspace: Workspace) -> TrainingInputs:
         listed=listed,
         fetchable=""
         if fetchable is None
-        else bracketed(fetchable.title, f"{fetchable.download_bytes / 1e6:.0f} MB"),
+        else bracketed(fetchable.full_name, f"{fetchable.download_bytes / 1e6:.0f} MB"),
         held=_(", ").join(model.name for model in held),
         held_mb=sum(model.mb for model in held),
         unload=settings.unload_ollama,
