@@ -106,14 +106,12 @@ _BEHIND_SIGNS = [
         for pattern in (phones._GROUPED_CN, phones._MOBILE_CN, phones._SPACED_CN)
     ),
     *((_searched(sign), pattern) for sign, pattern in phones._FORMATS),
+    (_searched(western_addresses._BEHIND_NAME), western_addresses.GERMAN),
     *(
         (western_addresses.may_hold_western, pattern)
         for pattern in (western_addresses.ENGLISH, western_addresses.GERMAN, western_addresses.PO_BOX)
     ),
-    *(
-        (_searched(condition or western_addresses._AFTER_LATIN), pattern)
-        for condition, _words, pattern in western_addresses._BY_WORDS
-    ),
+    *((_searched(condition), pattern) for condition, _words, pattern in western_addresses._BY_WORDS),
 ]
 
 

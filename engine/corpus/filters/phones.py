@@ -86,8 +86,8 @@ _DIGIT_RUN = re.compile(
     + r"(?![0-9A-WYZa-wyz%]|[.,:][0-9])",
     re.IGNORECASE,
 )
-_SIX_DIGITS = re.compile(r"[0-9]\)?(?:[ \-./()–]{0,3}[0-9]){5}")
-"""A necessary condition of `_DIGIT_RUN`."""
+SIX_DIGITS = re.compile(r"[0-9](?:[\s\-–—.·/()]{0,4}[0-9]){5}")
+"""A necessary condition of all forms."""
 _WORD_BEFORE = re.compile(
     r"(?:电话|手机|座机|传真|热线|联系方式|联系号码|联络|致电|拨打|来电|去电|短信|打给|打过来|呼叫|号码|固话|分机"
     r"|(?<![a-z])(?:tele)?phone(?:s| number| no\.?)?(?![a-z])|(?<![a-z])(?:mobile|cell(?:phone)?|fax|desk|office|home|work|tel|call(?:ing|ed)?(?: me| us| him| her| back)?|dial(?:ing|led)?|text(?:ed)? (?:me|us|him|her)|ring|reach(?: me| us)?|contact(?: me| us)?|whatsapp|hotline|answering|messages?|registered|sms|voicemail)(?![a-z])"
@@ -162,8 +162,13 @@ def _is_series(number: str) -> bool:
 
 def find_phones(text: str) -> Iterator[tuple[int, int]]:
     """Ranges of telephone numbers, unambiguous formats first."""
+    first = SIX_DIGITS.search(text)
+    if first is None:
+        return
+    # What stands before the first digits of a number: "(", "+ ".
+    begin = max(0, first.start() - 3)
     for condition, pattern in _FORMATS:
-        for match in pattern.finditer(text) if condition.search(text) else ():
+        for match in pattern.finditer(text, begin) if condition.search(text, begin) else ():
             if (
                 not _OTHER_NUMBER.search(text[max(0, match.start() - 20) : match.start()])
                 and not _is_calculation(text, match.start(), match.end())
@@ -172,7 +177,7 @@ def find_phones(text: str) -> Iterator[tuple[int, int]]:
                 and (pattern is not _NATIONAL or not _is_series(match.group()))
             ):
                 yield match.span()
-    for match in _DIGIT_RUN.finditer(text) if _SIX_DIGITS.search(text) else ():
+    for match in _DIGIT_RUN.finditer(text, begin):
         number = match.group()
         digits = sum(character.isdigit() for character in re.split(r"[x转e]|分机", number, maxsplit=1)[0])
         if (

@@ -10,6 +10,7 @@ from enum import IntEnum
 
 from engine.corpus.filters.emails import may_be_spelt
 from engine.corpus.filters.national_ids import holds_number
+from engine.corpus.filters.phones import SIX_DIGITS
 from engine.corpus.filters.western_addresses import may_hold_western
 
 _ODD_CASE = re.compile("[\u0130\u0131\u017f\u212a]")
@@ -120,7 +121,6 @@ _DIGIT = re.compile("[0-9]")
 _FOUR = re.compile(r"[0-9](?:[^0-9]{0,6}[0-9]){3}")
 """Of every number but that of a house."""
 _FIVE = re.compile(r"[0-9](?:[^0-9\n]{0,2}[0-9]){2}(?:(?:[^0-9\n]{0,2}[0-9]){2}|[ \-–—.·/]{3}[0-9]{4})")
-_SIX_OF_PHONE = re.compile(r"[0-9](?:[\s\-–—.·/()]{0,4}[0-9]){5}")
 _NINE = re.compile(r"[0-9](?:[^0-9\n]?[0-9]){8}")
 _TWELVE = re.compile(r"[0-9](?:[ \-–—.·]?[0-9]){11}")
 _FIFTEEN = re.compile(r"[0-9](?:[ \-–—.·]?[0-9]){14}")
@@ -224,7 +224,7 @@ def _of_digits(text: str, lower: str, latin: bool, odd: bool) -> int:
         hints |= PiiHint.NATIONAL_NUMBER
     if not _FIVE.search(text, start):
         return hints
-    if _SIX_OF_PHONE.search(text, start):
+    if SIX_DIGITS.search(text, start):
         hints |= PiiHint.PHONE
         if _TWELVE.search(text, start):
             hints |= PiiHint.CARD

@@ -105,17 +105,13 @@ def may_hold_western(text: str) -> bool:
 
 def find_western(text: str) -> Iterator[tuple[int, int]]:
     """Ranges of postal addresses in languages other than Chinese."""
-    lower = text.lower()
-    has = lower.__contains__
+    has = text.lower().__contains__
     english = _HOUSE_AND_NAME.search(text) is not None and any(map(text.__contains__, _EN_WORDS))
-    after_name = _AFTER_LATIN.search(text) is not None
-    german = after_name and (
-        any(map(has, _DE_WORDS)) or (_DE_TOWN.search(text) and any(map(has, _DE_PLACES)))
+    german = _BEHIND_NAME.search(text) is not None and (
+        any(map(has, _DE_WORDS)) or (_DE_TOWN.search(text) is not None and any(map(has, _DE_PLACES)))
     )
     others = [
-        pattern
-        for condition, words, pattern in _BY_WORDS
-        if (after_name if condition is None else condition.search(text)) and any(map(has, words))
+        pattern for condition, words, pattern in _BY_WORDS if condition.search(text) and any(map(has, words))
     ]
     if not (english or german or others) or not _ALPHABETIC.search(text):
         return
@@ -152,24 +148,29 @@ _DE_TOWN = re.compile(rf"[0-9]{{4,5}} [{_UPPER}]")
 _DE_WORDS = ("straße", "strasse", "str.", "gasse", "allee", "chaussee", "damm", "ufer", "steig", "stieg", "pfad", "weg", "platz", "promenade")  # fmt: skip
 _DE_PLACES = ("ring ", "hof ", "markt ", "berg ", "graben ", "kai ", "tor ", "garten ", "am ", "an de", "auf de", "im ", "in de", "zum ", "zur ", "unter den", "hinter der", "vor dem")  # fmt: skip
 """Streets that only a town after them tells from other words."""
+_BEHIND_NAME = re.compile(rf"[{_UPPER}][{_LETTER}.-]{{1,44}} ?[0-9]")
+"""The end of a German street and its number."""
+_BEHIND_BOX = re.compile("[0-9](?<=(?:ox|ch|do|os|le|us) .)")
+_BEHIND_WORD = re.compile(
+    rf"[{_UPPER}0-9][{_LETTER}0-9.'’-]{{0,24}}+,? ?(?:n[º°.o]{{1,2}} ?|núm\.? ?|# ?)?[0-9]"
+)
+_BEHIND_SUFFIX = re.compile("[0-9](?<=(?:at|an|ht|de|jk|el|in|eg|en|ej|ta|tu|ie|ca) .)")
 _BEFORE_FRENCH = re.compile(
     r"[0-9](?: ?(?:bis|ter|quater))?,? (?:[Rr]ue|[Aa]v|[Bb]oul|[Bb]d|[Pp]la|[Aa]ll|[Ii]mp|[Cc]he|[Qq]uai|[Rr]out|[Cc]ours|[Ss]qu|[Pp]ass|[Ff]aub)"
 )
-_AFTER_SPACE = re.compile("[0-9](?<=[A-Za-z] .)")
 _ABBREVIATED = re.compile(r"\.|улица|проспект")
 _JAPANESE = re.compile("[県〒丁番东東北大京]")
 _HANGUL = re.compile("[\uac00-\ud7a3]")
-_BY_WORDS: tuple[tuple[re.Pattern[str] | None, tuple[str, ...], re.Pattern[str]], ...] = (
-    (None, ("box", "postfach", "apartado", "boîte", "postbus", "casella"), PO_BOX),
+_BY_WORDS: tuple[tuple[re.Pattern[str], tuple[str, ...], re.Pattern[str]], ...] = (
+    (_BEHIND_BOX, ("box", "postfach", "apartado", "boîte", "postbus", "casella"), PO_BOX),
     (_BEFORE_FRENCH, ("rue", "avenue", "av.", "boulevard", "bd", "place", "allée", "impasse", "chemin", "quai", "route", "cours", "square", "passage", "faubourg"), FRENCH),
-    (None, ("calle", "c/", "avenida", "avda", "av.", "plaza", "paseo", "camino", "carrer", "carretera", "cra", "via", "v.le", "piazza", "p.zza", "corso", "vicolo", "largo", "rua", "travessa", "praça", "estrada", "alameda"), SOUTHERN),
-    (_AFTER_SPACE, ("straat ", "laan ", "gracht ", "kade ", "dijk ", "singel ", "plein ", "steeg ", "gatan ", "vägen ", "gade ", "vej ", "veien ", "gata ", "katu ", "tie ", "ulica ", "utca "), DUTCH),
+    (_BEHIND_WORD, ("calle", "c/", "avenida", "avda", "av.", "plaza", "paseo", "camino", "carrer", "carretera", "cra", "via", "v.le", "piazza", "p.zza", "corso", "vicolo", "largo", "rua", "travessa", "praça", "estrada", "alameda"), SOUTHERN),
+    (_BEHIND_SUFFIX, ("straat ", "laan ", "gracht ", "kade ", "dijk ", "singel ", "plein ", "steeg ", "gatan ", "vägen ", "gade ", "vej ", "veien ", "gata ", "katu ", "tie ", "ulica ", "utca "), DUTCH),
     (_ABBREVIATED, ("ul.", "al.", "os.", "ул.", "улица", "пр.", "проспект", "пер."), POLISH),
     (_JAPANESE, ("东京都", "東京都", "北海道", "大阪府", "京都府", "県", "〒", "丁目", "番地"), JAPANESE),
     (_HANGUL, ("로", "길", "동"), KOREAN),
 )  # fmt: skip
-"""Parts of which each text with such an address has one, in lower case, and a condition that is tried before; None: a
-number after a Latin letter."""
+"""Parts of which each text with such an address has one, in lower case, and a condition that is tried before."""
 
 
 def _is_street(text: str, match: re.Match[str], pattern: re.Pattern[str]) -> bool:
