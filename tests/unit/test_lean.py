@@ -154,15 +154,19 @@ def test_a_lean_layer_computes_what_peft_does(dtype: torch.dtype, biased: bool) 
         assert close(other.float(), one.float(), 1e-5 if dtype is torch.float32 else 0.02)
 
 
-def test_layers_of_one_input_share_their_mask_and_keep_the_mean() -> None:
+@pytest.mark.parametrize("fused", FUSED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layers_of_one_input_share_their_mask_and_keep_the_mean(fused: bool, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    shared, x = SharedDropout(), torch.ones(400, 100)
+    shared, x = SharedDropout(fused=fused), torch.ones(401, 99, dtype=dtype, requires_grad=True)
     first, kept = shared(x, 0.3)
     again, _kept = shared(x, 0.3)
     other, _kept = shared(x.clone(), 0.3)
     assert again is first and not torch.equal(other, first)
     assert kept == pytest.approx(0.7, abs=1 / 256)
-    assert float(first.mean()) == pytest.approx(kept, abs=0.01)
+    assert float(first.float().mean()) == pytest.approx(kept, abs=0.01)
+    (slope,) = torch.autograd.grad(first, [x], torch.ones_like(first))
+    assert torch.equal(slope, first)
     assert set(first.flatten().tolist()) == {0.0, 1.0}
 
 

@@ -34,6 +34,7 @@ SIGNATURES = {
     "rope_backward": "ppppppppiiii",
     "swiglu_forward": "pppi",
     "swiglu_backward": "pppppi",
+    "drop": "pppii",
     "softmax_forward": "piiiif",
     "softmax_backward": "ppiiiif",
 }

@@ -239,6 +239,15 @@ void swiglu_backward(const T *gradient, const T *gate, const T *up, T *dgate, T 
     }
 }
 
+// Elements whose random byte is below `level` become 0.
+template <class T> void drop(const T *x, const uint8_t *bytes, T *out, int64_t count, int64_t level) {
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < count; ++i) {
+        T zero{};
+        out[i] = bytes[i] < level ? zero : x[i];
+    }
+}
+
 // In place on scores (heads, rows, seen): row r of a head sees its first `first + r + 1` columns.
 template <class T>
 void softmax_forward(T *scores, int64_t heads, int64_t rows, int64_t seen, int64_t first, float scale) {
@@ -321,6 +330,9 @@ void softmax_backward(T *gradient, const T *probabilities, int64_t heads, int64_
     }                                                                                                                  \
     extern "C" void swiglu_backward_##name(const T *g, const T *gate, const T *up, T *dgate, T *dup, int64_t count) {  \
         swiglu_backward(g, gate, up, dgate, dup, count);                                                               \
+    }                                                                                                                  \
+    extern "C" void drop_##name(const T *x, const uint8_t *bytes, T *out, int64_t count, int64_t level) {              \
+        drop(x, bytes, out, count, level);                                                                             \
     }                                                                                                                  \
     extern "C" void softmax_forward_##name(T *scores, int64_t heads, int64_t rows, int64_t seen, int64_t first,        \
                                            float scale) {                                                              \

@@ -21,9 +21,10 @@ NOISE_FACTOR = 8.0
 
 def make_lean(model: nn.Module, *, fused: bool) -> SharedDropout:
     """Replaces the layers of a PEFT model on a CPU; elsewhere its LoRA layers only. Returns their dropout."""
-    shared = SharedDropout()
+    fused = fused and load_kernels() is not None
+    shared = SharedDropout(fused=fused)
     use_lean_layers(model, shared)
-    if fused and load_kernels() is not None:
+    if fused:
         fuse_norms(model)
         fuse_feed_forward(model)
     return shared

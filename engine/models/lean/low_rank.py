@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor, nn
 
+from engine.models.kernels.fused import kernels
+
 _LEVELS = 256
-"""Dropout on a CPU compares random bytes, so its rate is a multiple of 1 / 256."""
+"""Dropout compares random bytes, so its rate is a multiple of 1 / 256."""
 
 
 class LowRankFunction(torch.autograd.Function):
@@ -57,35 +59,45 @@ class LowRankFunction(torch.autograd.Function):
 
 
 class DropFunction(torch.autograd.Function):
-    """`x` with elements set to 0 where `mask`; not scaled."""
+    """`x` with elements set to 0 where a random byte is below `level`; not scaled."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor) -> Tensor:
-        ctx.save_for_backward(mask)
-        return x.masked_fill(mask, 0)
+    def forward(ctx: Any, x: Tensor, random: Tensor, level: int, fused: bool) -> Tensor:
+        ctx.save_for_backward(random)
+        ctx.level, ctx.fused = level, fused
+        return _drop(x, random, level, fused)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (mask,) = ctx.saved_tensors
-        return gradients[0].masked_fill(mask, 0), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (random,) = ctx.saved_tensors
+        return _drop(gradients[0], random, ctx.level, ctx.fused), None, None, None
+
+
+def _drop(x: Tensor, random: Tensor, level: int, fused: bool) -> Tensor:
+    if not fused or x.dtype not in (torch.float32, torch.bfloat16):
+        return x.masked_fill(random < level, 0)
+    source = x.contiguous()
+    out = torch.empty_like(source)
+    kernels().call("drop", x.dtype, source, random, out, x.numel(), level)
+    return out
 
 
 class SharedDropout:
     """Drops elements of an input once for all layers that it enters: q, k and v, or gate and up."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fused: bool = False) -> None:
+        """`fused`: with the kernels of `engine.models.kernels.build`, on a CPU."""
+        self.fused = fused
         self._last: tuple[weakref.ref[Tensor], float, Tensor] | None = None
 
     def __call__(self, x: Tensor, rate: float) -> tuple[Tensor, float]:
         """`x` with about `rate` of its elements dropped, and the share that was kept."""
-        on_cpu = x.device.type == "cpu"
-        level = round(rate * _LEVELS) if on_cpu else 0
-        kept = 1 - (level / _LEVELS if on_cpu else rate)
+        level = round(rate * _LEVELS)
+        kept = 1 - level / _LEVELS
         if self._last is not None and self._last[0]() is x and self._last[1] == rate:
             return self._last[2], kept
-        mask = _random_bytes(x) < level if on_cpu else torch.rand(x.shape, device=x.device) < rate
         apply: Any = DropFunction.apply
-        dropped: Tensor = apply(x, mask)
+        dropped: Tensor = apply(x, _random_bytes(x), level, self.fused and x.device.type == "cpu")
         self._last = weakref.ref(x), rate, dropped
         return dropped, kept
 
@@ -94,13 +106,13 @@ class SharedDropout:
         self._last = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SharedDropout:
-        made: SharedDropout = memo.setdefault(id(self), SharedDropout())
+        made: SharedDropout = memo.setdefault(id(self), SharedDropout(fused=self.fused))
         return made
 
 
 def _random_bytes(x: Tensor) -> Tensor:
     """A random byte for each element, from torch's generator: eight at a time."""
-    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64)
+    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
     words.random_(-(2**63), None)
     return words.view(torch.uint8)[: x.numel()].view(x.shape)
 
