@@ -172,6 +172,8 @@ def _command(event: e.CommandHandled) -> tuple[str, str]:
 _CAUSES = {
     "not finite": N_("the loss or its gradient is NaN or infinite"),
     "spike": N_("the loss or its gradient spiked"),
+    "data": N_("the batch is damaged"),
+    "unlike": N_("a batch unlike the rest"),
     "weights": N_("the weights are corrupted"),
     "divergence": N_("the loss stayed above its minimum"),
     "file": N_("a file could not be read or written"),
@@ -188,6 +190,7 @@ def recovery_text(event: e.RecoveryAction) -> str:
     action = {
         "discarded": _("discarded"),
         "skipped": _("skipped"),
+        "clipped": _("learnt, with its gradient scaled down"),
         "stopped": _("stopped"),
         "retried": _("retried"),
     }.get(event.action, event.action)
@@ -200,7 +203,8 @@ def _recovery(event: e.RecoveryAction) -> tuple[str, str]:
         text = bracketed(text, event.detail)
     if event.samples:
         text += _("; samples {names}").format(names=_(", ").join(event.samples))
-    return "error" if event.action == "stopped" else "warning", text
+    level = {"stopped": "error", "clipped": "info"}.get(event.action, "warning")
+    return level, text
 
 
 def governor_text(event: e.GovernorAction) -> str:

@@ -194,21 +194,24 @@ class CommandHandled(Event, frozen=True, kw_only=True):
 
 
 class RecoveryAction(Event, frozen=True, kw_only=True):
-    """A failed training step and the action taken (`engine.training.recovery`)."""
+    """A training step that stands out, and the action taken (`engine.training.recovery`)."""
 
     KIND: ClassVar[str] = "recovery"
     phase: str
     step: int
     cause: str
-    """"not finite", "spike", "weights" (they are broken, the data is not), "divergence" or "file"."""
+    """"not finite", "spike" (which another computation does not confirm), "data" (it is broken), "unlike" (nothing
+    is broken, but the batch is unlike the rest), "weights" (they are broken, the data is not), "divergence" or
+    "file"."""
     action: str
-    """"discarded", "skipped", "returned", "stopped" or "retried"."""
+    """"discarded", "skipped", "clipped" (learnt, with its gradient scaled down), "returned", "stopped" or
+    "retried"."""
     loss: float | None = None
     grad_norm: float | None = None
     back_to: int | None = None
     """Step of the checkpoint that training rolled back to; null without a rollback."""
     samples: list[str] = []
-    """Content of the skipped batch: ids of conversations, or `file:byte`."""
+    """Content of the batch: ids of conversations, or `file:byte`."""
     detail: str = ""
 
 

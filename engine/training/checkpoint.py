@@ -93,6 +93,13 @@ class LoopState(msgspec.Struct, kw_only=True):
     dataset_sha256: str = ""
     settings_sha256: str = ""
 
+    def roll_back(self, good: LoopState) -> None:
+        """Takes from `good` what belongs to its weights. The cursor of the data stays: the batches since are
+        skipped."""
+        self.step, self.tokens = good.step, good.tokens
+        self.epoch, self.epoch_loss, self.epoch_steps = good.epoch, good.epoch_loss, good.epoch_steps
+        self.loss, self.last_eval = good.loss, good.last_eval
+
 
 class ComputeEnvironment(msgspec.Struct, frozen=True):
     """Library and CPU that computed the steps so far; others round differently."""

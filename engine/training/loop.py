@@ -29,7 +29,7 @@ def train(job: TrainingJob) -> LoopState:
     eta = retry_on_oom(plan_steps, job, shrink=governor.shrink_evaluation)
     metrics = TrainingMetrics(job, eta)
     saver = CheckpointSaver(job, metrics)
-    recovery = StepRecovery(job, metrics, saver)
+    recovery = StepRecovery(job, metrics, saver, retry_on_oom)
     if job.resumed is None:
         governor.evaluate(metrics, recipe.eval_bytes)
     metrics.sample()
@@ -52,13 +52,12 @@ def train(job: TrainingJob) -> LoopState:
         batch = retry_on_oom(metrics.next_batch)
         loss = governor.accumulate(batch)
         norm = float(retry_on_oom(job.optimizer.grad_norm, recipe.clip))
-        if retry_on_oom(recovery.should_skip, loss, norm):
-            # Weights and optimizer are unchanged; the next step uses the next batch.
+        share = recovery.judge(loss, norm)
+        if share is None:
+            # Weights and optimizer are unchanged, or rolled back; the next step uses the next batch.
             continue
 
-        factor = recovery.lr_multiplier * lr_factor(
-            recipe.schedule, state.step, state.max_steps, recipe.warmup
-        )
+        factor = share * lr_factor(recipe.schedule, state.step, state.max_steps, recipe.warmup)
         lr = retry_on_oom(job.optimizer.step, factor, momentum(state.step))
         job.optimizer.zero_grad()
         state.loss = loss

@@ -164,6 +164,14 @@ class Optimizer:
         return norm
 
     @torch.no_grad()
+    def limit_gradients(self, norm: float) -> None:
+        """Scales the gradients down to a global norm of at most `norm`, in place."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        length = float(torch.nn.utils.get_total_norm(gradients))
+        if length > norm:
+            torch._foreach_mul_(gradients, norm / length)
+
+    @torch.no_grad()
     def step(self, factor: float, momentum: float) -> float:
         """One step at `factor` times the peak rates; returns the main learning rate used.
 

@@ -1,9 +1,15 @@
-"""Recovery from bad steps: discard or skip the step, or roll back to the last good checkpoint."""
+"""Recovery from bad steps: discard or skip the step, or roll back to the last good checkpoint.
+
+A finite step is refused only when something is shown to be at fault: the weights (the batch learnt before has lost
+what it had), the data (`batch_faults`) or the computation (the same batch gives another loss). A batch that is
+merely unlike the rest is learnt, with its gradient scaled down to the usual norm.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,19 +20,26 @@ from engine.core.errors import RunFailed
 from engine.core.i18n import _
 from engine.runs import events
 from engine.training import checkpoint
+from engine.training.batch_faults import data_is_broken
+from engine.training.batches import Batch
 from engine.training.checkpoint import LoopState
 from engine.training.checkpoint_saver import CheckpointSaver
 from engine.training.metrics import TrainingMetrics
-from engine.training.spike_detector import SpikeDetector, StepDecision
+from engine.training.spike_detector import (
+    DIVERGENCE_STEPS,
+    MAX_NONFINITE_STEPS,
+    MAX_ROLLBACKS,
+    SpikeStatistics,
+    StepDecision,
+)
 from engine.training.trainer import TrainingJob
 
 MAX_SAMPLES = 8
 """Maximum number of samples in a record."""
 CHECK_OPTIMIZER_EVERY = 16
 """Steps between two checks of the optimizer's state."""
-ROLLED_BACK_FIELDS = ("step", "tokens", "epoch", "epoch_loss", "epoch_steps", "loss", "last_eval")
-"""Fields of the state that are rolled back with the weights. The cursor of the data is not: the batches since
-are skipped."""
+SAME_LOSS = 0.25
+"""Relative difference up to which two computations of one batch agree; dropout differs between them."""
 
 
 @dataclass(frozen=True)
@@ -38,91 +51,144 @@ class _RestorePoint:
     optimizer: dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class _Finding:
+    """The judgement of a step: what to do with it, why, and the statistics after it."""
+
+    decision: StepDecision
+    cause: str
+    statistics: SpikeStatistics
+
+
 class StepRecovery:
     """Checks each step before it changes the weights."""
 
-    def __init__(self, job: TrainingJob, metrics: TrainingMetrics, saver: CheckpointSaver) -> None:
+    def __init__(
+        self,
+        job: TrainingJob,
+        metrics: TrainingMetrics,
+        saver: CheckpointSaver,
+        retry_on_oom: Callable[..., object],
+    ) -> None:
+        """`retry_on_oom` calls a function again with less memory (`ResourceGovernor.retry_on_oom`)."""
         self.job, self.metrics, self.saver = job, metrics, saver
-        self.detector = SpikeDetector(job.state.spikes)
+        self._retry_on_oom = retry_on_oom
         self._good = _initial_good_checkpoint(job)
         self._start = None if job.resumed is not None else _capture(job)
         """Kept in memory until the first checkpoint."""
         self._saved: Path | None = None
 
-    @property
-    def lr_multiplier(self) -> float:
-        """Factor on the learning rate."""
-        return self.detector.lr_multiplier
-
     def checkpoint_saved(self, path: Path | None) -> None:
         """Notes a written checkpoint; it counts as good after one more good step."""
-        if path is not None and self.detector.is_calm:
+        if path is not None and self.job.state.spikes.is_calm:
             self._saved = path
 
-    def should_skip(self, loss: float, norm: float) -> bool:
-        """Whether the step must not be applied; has then discarded it or rolled back, and journalled that.
+    def judge(self, loss: float, norm: float) -> float | None:
+        """The factor on the learning rate of this step; None when it must not be applied.
 
-        Raises RunFailed when the run does not recover.
+        Then it has been discarded or rolled back, and journalled. Raises RunFailed when the run does not recover.
         """
-        job, state = self.job, self.job.state
-        level = job.recipe.stage_at(state.batches_drawn - 1, state.max_steps).context
-        broken = (
-            level == state.spikes.window_length
-            and math.isfinite(loss)
-            and self._weights_are_corrupt(loss, norm)
-        )
-        looks = state.batches_drawn % CHECK_OPTIMIZER_EVERY == 0 or self.saver.due
-        broken = broken or (looks and not job.optimizer.state_is_plausible())
-        decision = StepDecision.ROLLBACK if broken else self.detector.decide(loss, norm, level)
-        if decision is StepDecision.TAKE:
-            state.spikes.last_batch = state.batches_drawn - 1
-            if self._saved is not None:
-                self._good, self._saved, self._start = self._saved, None, None
-                state.good_checkpoint = self._good.name
-            return False
-        job.optimizer.zero_grad()
+        state = self.job.state
+        finding = self._retry_on_oom(self._examine, loss, norm)
+        assert isinstance(finding, _Finding)
+        if finding.decision in (StepDecision.TAKE, StepDecision.CLIP):
+            return self._accept(finding, loss, norm)
+        self.job.optimizer.zero_grad()
         state.discarded += 1
-        finite = math.isfinite(loss) and math.isfinite(norm)
-        cause = "spike" if decision is StepDecision.SKIP else "divergence" if finite else "not finite"
-        cause = "weights" if broken else cause
-        if decision is StepDecision.ROLLBACK:
-            self._roll_back(cause, loss, norm)
+        state.spikes = finding.statistics
+        if finding.decision is StepDecision.ROLLBACK:
+            self._roll_back(finding.cause, loss, norm)
         else:
-            self._emit(
-                cause,
-                decision,
-                loss,
-                norm,
-                job.batches.sample_names(state.batches_drawn - 1, state.max_steps),
-            )
+            self._emit(finding, loss, norm, samples=self._samples())
         self.metrics.step_discarded(loss, norm)
-        return True
+        return None
 
-    def _weights_are_corrupt(self, loss: float, norm: float) -> bool:
-        """Re-evaluates the last trained batch: if its loss is high too, the weights are corrupt, not the
-        data."""
-        if not math.isfinite(norm) or not self.detector.is_suspicious(loss):
-            return False
-        job, last = self.job, self.job.state.spikes.last_batch
-        if last is None:
-            return False
+    # Judging: nothing below changes the job
+
+    def _examine(self, loss: float, norm: float) -> _Finding:
+        """Looks for a fault of the step. May run out of memory and be repeated: it changes nothing."""
+        job, state = self.job, self.job.state
+        looks = state.batches_drawn % CHECK_OPTIMIZER_EVERY == 0 or self.saver.due
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            after = state.spikes.after_nonfinite()
+            lost = after.consecutive_nonfinite >= MAX_NONFINITE_STEPS
+            return _Finding(StepDecision.ROLLBACK if lost else StepDecision.DISCARD, "not finite", after)
+        length = job.recipe.stage_at(state.batches_drawn - 1, state.max_steps).context
+        seen = state.spikes.for_windows_of(length)
+        if (looks and not job.optimizer.state_is_plausible()) or (
+            seen.is_suspicious(loss) and self._weights_are_corrupt(seen)
+        ):
+            return _Finding(StepDecision.ROLLBACK, "weights", seen.after_skip())
+        spike = seen.is_spike(loss, norm)
+        if spike and (cause := self._fault_of_batch(loss, computation=seen.is_news(loss))):
+            return _Finding(StepDecision.SKIP, cause, seen.after_skip())
+        after = seen.after_step(loss, norm, state.batches_drawn - 1, spike=spike)
+        if after.steps_above >= DIVERGENCE_STEPS:
+            return _Finding(StepDecision.ROLLBACK, "divergence", after)
+        return _Finding(StepDecision.CLIP if spike else StepDecision.TAKE, "unlike" if spike else "", after)
+
+    def _weights_are_corrupt(self, seen: SpikeStatistics) -> bool:
+        """Whether the batch learnt before has a higher loss than it had: then it is not this batch's data."""
+        return seen.last_batch is not None and seen.has_risen(self._loss_of(self._batch(seen.last_batch)))
+
+    def _fault_of_batch(self, loss: float, *, computation: bool) -> str:
+        """What is wrong with the batch of this step; "" when it is merely unlike the rest.
+
+        `computation`: whether its loss is computed again, to see if it is the same.
+        """
+        batch = self._batch(self.job.state.batches_drawn - 1)
+        if data_is_broken(batch.micro_batches, self.job.model.config.vocab):
+            return "data"
+        return "spike" if computation and abs(self._loss_of(batch) - loss) > SAME_LOSS * loss else ""
+
+    def _batch(self, number: int) -> Batch:
+        return self.job.batches.batch_at(number, self.job.state.max_steps)
+
+    def _loss_of(self, batch: Batch) -> float:
         with torch.no_grad():
-            return self.detector.is_suspicious(job.loss_of(job.batches.batch_at(last, job.state.max_steps)))
+            return self.job.loss_of(batch)
+
+    def _samples(self) -> list[str]:
+        state = self.job.state
+        return self.job.batches.sample_names(state.batches_drawn - 1, state.max_steps)[:MAX_SAMPLES]
+
+    # Acting on the judgement
+
+    def _accept(self, finding: _Finding, loss: float, norm: float) -> float:
+        """Makes the step ready; returns the factor on its learning rate."""
+        state, before = self.job.state, self.job.state.spikes
+        state.spikes = finding.statistics
+        if self._saved is not None:
+            self._good, self._saved, self._start = self._saved, None, None
+            state.good_checkpoint = self._good.name
+        if finding.decision is StepDecision.TAKE:
+            return before.lr_multiplier
+        limit = before.norm_limit
+        if limit is not None:
+            self.job.optimizer.limit_gradients(limit)
+        if before.is_news(loss):
+            self._emit(finding, loss, norm, samples=self._samples())
+        return before.lr_multiplier * finding.statistics.series_share
 
     def _roll_back(self, cause: str, loss: float, norm: float) -> None:
         job, state = self.job, self.job.state
-        point, step = self._restore_point(), state.step
-        if point is None or self.detector.rolled_back(point.state.spikes) is StepDecision.STOP:
-            self._emit(cause, StepDecision.STOP, loss, norm, [])
+        step, before = state.step, state.spikes
+        point = self._retry_on_oom(self._restore_point)
+        if not isinstance(point, _RestorePoint) or before.rollbacks + 1 >= MAX_ROLLBACKS:
+            self._emit(_Finding(StepDecision.STOP, cause, before), loss, norm)
             raise RunFailed(self._failure(cause), hint=f"h2q-tui runs show {job.ctx.spec.run_id}")
-        checkpoint.load_trainable_state(job.model, point.weights)
-        job.optimizer.restore(point.optimizer)
-        for name in ROLLED_BACK_FIELDS:
-            setattr(state, name, getattr(point.state, name))
+        self._retry_on_oom(self._restore, point)
+        state.roll_back(point.state)
+        state.spikes = before.after_rollback(point.state.spikes)
         self._saved = None
-        self._emit(cause, StepDecision.ROLLBACK, loss, norm, [], step=step, back_to=state.step)
+        self._emit(_Finding(StepDecision.ROLLBACK, cause, before), loss, norm, step=step, back_to=state.step)
         # A crash from here on must not resume from the diverged state.
-        self.saver.save()
+        self._retry_on_oom(self.saver.save)
+
+    def _restore(self, point: _RestorePoint) -> None:
+        """Repeating it gives the same weights."""
+        checkpoint.load_trainable_state(self.job.model, point.weights)
+        self.job.optimizer.restore(point.optimizer)
 
     def _restore_point(self) -> _RestorePoint | None:
         """The last good state: its checkpoint if still valid, else the newest one, else the start of the
@@ -147,16 +213,15 @@ class StepRecovery:
             ).format(step=state.step, count=state.spikes.consecutive_nonfinite)
         return _(
             "training failed at step {step}: it diverged again after {count} rollbacks to a good checkpoint"
-        ).format(step=state.step, count=state.spikes.rollbacks - 1)
+        ).format(step=state.step, count=state.spikes.rollbacks)
 
     def _emit(
         self,
-        cause: str,
-        action: StepDecision,
+        finding: _Finding,
         loss: float,
         norm: float,
-        samples: list[str],
         *,
+        samples: list[str] | None = None,
         step: int | None = None,
         back_to: int | None = None,
     ) -> None:
@@ -165,12 +230,12 @@ class StepRecovery:
             events.RecoveryAction(
                 phase=state.phase,
                 step=state.step + 1 if step is None else step,
-                cause=cause,
-                action=action.value,
+                cause=finding.cause,
+                action=finding.decision.value,
                 loss=loss if math.isfinite(loss) else None,
                 grad_norm=norm if math.isfinite(norm) else None,
                 back_to=back_to,
-                samples=samples[:MAX_SAMPLES],
+                samples=samples or [],
             )
         )
 
