@@ -29,11 +29,13 @@ The generation prompt ends without a blank: a byte-level tokenizer joins the bla
 as in an answer, so the blank is part of the answer (`ChatTemplate.answer_lead`).
 """
 
-BREAK = "\ufdd0"
-"""Inside a control token that a content spells: the text is encoded in two parts there. No character of Unicode."""
-_BEGIN, _END = "\ufdd1", "\ufdd2"
+BREAK = "\udc00"
+"""Inside a control token that a content spells: the text is encoded in two parts there.
+
+A lone surrogate, as the other marks are: no content has one, because UTF-8 cannot write it (`TemplateText.safe`).
+"""
+_BEGIN, _END = "\udc01", "\udc02"
 _MARK = re.compile(f"{_BEGIN}([0-9]+){_END}")
-_RESERVED = re.compile(f"[{BREAK}{_BEGIN}{_END}]")
 
 TODAY = {"Y": "2024", "y": "24", "m": "07", "d": "26", "e": "26", "B": "July", "b": "Jul", "A": "Friday", "a": "Fri",
          "H": "00", "M": "00", "S": "00", "j": "208"}  # fmt: skip
@@ -105,7 +107,7 @@ class TemplateText:
     def safe(self, content: str) -> str:
         """A content in which `BREAK` stands in each control token that it spells; lone surrogates become U+FFFD."""
         whole = content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return self._spelled.sub(f"\\g<0>{BREAK}", _RESERVED.sub("\ufffd", whole))
+        return self._spelled.sub(f"\\g<0>{BREAK}", whole)
 
     def _rejects_system(self) -> bool:
         """Whether the template has no system turns: their text is then put before the first question."""
@@ -128,7 +130,7 @@ class TemplateText:
         except Exception as problem:  # a template is a program: it may raise anything
             raise BadInput(
                 _("the model's chat template rejects a conversation: {reason}").format(
-                    reason=first_line(problem)
+                    reason=first_line(problem).encode("utf-8", "ignore").decode()
                 )
             ) from problem
         return text

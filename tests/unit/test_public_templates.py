@@ -154,7 +154,7 @@ def test_a_template_that_leaves_its_own_text_to_the_model_is_refused(name: str) 
 
 TEXTS = (
     st.text(max_size=12)
-    | st.sampled_from(["", " ", "\n\n", " x ", "\n\ncode:\n  y\n", "你好", "<|im_end", "<", "[INST]", "a</s", "\n<table>"])
+    | st.sampled_from(["", " ", "\n\n", " x ", "\n\ncode:\n  y\n", "你好", "<|im_end", "<", "[INST]", "a</s", "\n<table>", "\ufdd0\ue000\uffff"])
     | st.text(alphabet=" \n\t<|>", max_size=6)
 )  # fmt: skip
 DIALOGUES = st.lists(st.tuples(st.sampled_from("UAUAUAST"), TEXTS), min_size=1, max_size=7).map(
@@ -165,8 +165,13 @@ DIALOGUES = st.lists(st.tuples(st.sampled_from("UAUAUAST"), TEXTS), min_size=1, 
 
 
 def spells_control(name: str, messages: list[ChatMessage]) -> bool:
-    spellings = [*PUBLIC[name].special, *PUBLIC[name].added]
-    return any(text in message.content for message in messages for text in spellings if text.strip())
+    """Whether a message spells a token that structures texts; Gemma's `<table>` is ordinary text."""
+    written = public_tokenizer(name).chat_template or ""
+    spellings = [
+        *PUBLIC[name].special,
+        *(text for text in PUBLIC[name].added if text.strip() and text in written),
+    ]
+    return any(text in message.content for message in messages for text in spellings)
 
 
 @settings(max_examples=400, deadline=None)
