@@ -164,6 +164,8 @@ def test_a_base_without_a_tokenizer_or_with_other_shapes_is_reported(tmp_path: P
         shutil.copyfile(model / name, bare / name)
     with pytest.raises(BadInput, match="no tokenizer"):
         load_chat_template(base(tmp_path, bare))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(model / name, bare / name)
     stored = load_file(bare / "model.safetensors")
     name = "model.layers.0.mlp.down_proj.weight"
     stored[name] = stored[name][:, :50].contiguous()
