@@ -37,12 +37,12 @@ from engine.models.chatml import windows
 from engine.models.transformer import Transformer
 from engine.pipeline.evolve import LR
 from engine.runs.kinds import TrainParams
-from engine.training.chat_batches import ConversationWindows
 from engine.training.devices import choose_device
 from engine.training.lr_schedule import lr_factor, momentum
 from engine.training.optim import Optimizer
 from engine.training.recipe import ModelSize, Phase, recipe_for
 from engine.training.text_stream import TextStream
+from engine.training.token_windows import TokenWindows
 
 HARM = 0.1
 """Relative rise of the NLL of unseen conversations above which a model counts as harmed. Smaller losses are left to the
@@ -135,7 +135,7 @@ class Calibration:
         recipe = recipe_for(TrainParams(lr=lr, seed=seed, context=context), Phase.NATIVE)
         optimizer = Optimizer(model, recipe, bf16=device is not None and device.bf16)
         named = [(w, row.id) for row in rows for w in windows(row.messages, context) if any(w.loss_mask[1:])]
-        data = ConversationWindows([window for window, _id in named], [name for _window, name in named])
+        data = TokenWindows.of([window for window, _id in named], [name for _window, name in named])
         with TextStream.training(self.texts, seed=seed, shortest=64) as stream:
             batches = MixedBatches(data, stream if replay else None, recipe, context, 1 << 14)
             for step in range(steps):

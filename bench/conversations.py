@@ -24,7 +24,7 @@ from bench.training import how, model_of
 from engine.core.paths import shipped
 from engine.runs.kinds import TrainParams
 from engine.training import chat_batches as source
-from engine.training.chat_batches import ConversationWindows, NativeBatches
+from engine.training.chat_batches import NativeBatches, read_windows
 from engine.training.devices import choose_device
 from engine.training.lr_schedule import lr_factor, momentum
 from engine.training.optim import Optimizer
@@ -62,7 +62,7 @@ def train(steps: int, *, shared: bool) -> ConversationFigures:
             stack.enter_context(patch.object(source, "padded_length", lambda length, _context: length))
             stack.enter_context(patch.object(source, "pad_multiple", lambda _length: 1))
         stream = stack.enter_context(TextStream.training(texts, seed=0, shortest=64))
-        data = ConversationWindows.from_dataset(sample / "memory" / "crosswoz.jsonl", context)
+        data = read_windows(sample / "memory" / "crosswoz.jsonl", context)
         drawn = NativeBatches(data, stream, recipe, context, 2 * context)
         begin = time.perf_counter()
         for step in range(steps):

@@ -29,7 +29,8 @@ class TemplateTokens:
             # Text around the others takes part in matching them.
             if not (token.lstrip or token.normalized or token.single_word)
         ]
-        self._cut = re.compile("|".join(f"(?={re.escape(cut)})" for cut in cuts) or "(?!)")
+        # One look ahead: a pattern of several is tried one by one at every character.
+        self._cut = re.compile(f"(?={'|'.join(map(re.escape, cuts))})" if cuts else "(?!)")
         longest_first = sorted((token.content for token in controls.values()), key=len, reverse=True)
         self._control = re.compile("|".join(re.escape(text) for text in longest_first) or "(?!)")
         self._segment = lru_cache(_CACHED)(self._encode_segment)

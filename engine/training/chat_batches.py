@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
 from engine.corpus.dataset import read_dataset
-from engine.models.chatml import MaskedTokens, windows
+from engine.models.chatml import windows
 from engine.models.tokenizer import END_OF_TEXT
 from engine.training.batches import (
     Batch,
@@ -27,67 +27,36 @@ from engine.training.batches import (
 )
 from engine.training.recipe import CurriculumStage, Recipe
 from engine.training.text_stream import TextStream
+from engine.training.token_windows import BYTE_TOKENS, TokenWindows, WindowBuilder
 
 JITTER = 0.15
 """Relative noise on the lengths before sorting, so that batches differ from epoch to epoch."""
 
 
-class ConversationWindows:
-    """All windows of a dataset in three bytes per token: concatenated ids and loss masks."""
+def read_windows(path: Path, context: int, repeats: Mapping[str, int] | None = None) -> TokenWindows:
+    """Windows of at most `context` tokens of every row of a dataset; `repeats` maps row ids to their number of
+    repetitions.
 
-    def __init__(self, conversations: Sequence[MaskedTokens], names: Sequence[str] = ()) -> None:
-        """`names` are the conversation ids, one per window."""
-        self.names = list(names)
-        self.lengths = np.array([len(window.ids) for window in conversations], dtype=np.int64)
-        self._ends = np.cumsum(self.lengths)
-        self._ids = np.array([token for window in conversations for token in window.ids], dtype=np.uint16)
-        self._train = np.array(
-            [flag for window in conversations for flag in window.loss_mask], dtype=np.bool_
+    Raises BadInput for a broken row or when no byte has a loss, NotEnoughData without rows.
+    """
+    builder, rows = WindowBuilder(BYTE_TOKENS), 0
+    for row in read_dataset(path):
+        rows += 1
+        builder.add(windows(row.messages, context), row.id, (repeats or {}).get(row.id, 1))
+    if rows == 0:
+        raise NotEnoughData(
+            _("the dataset has no conversation: {path}").format(path=path), hint="h2q-tui corpus build"
         )
-        # The first token of a window is never predicted.
-        self.trained = sum(sum(window.loss_mask[1:]) for window in conversations)
-        self.cut = sum(window.truncated_bytes for window in conversations)
-
-    @classmethod
-    def from_dataset(
-        cls, path: Path, context: int, repeats: Mapping[str, int] | None = None
-    ) -> ConversationWindows:
-        """Windows of at most `context` tokens of every row; `repeats` maps row ids to their number of
-        repetitions.
-
-        Raises BadInput for a broken row or when no byte has a loss, NotEnoughData without rows.
-        """
-        rows = 0
-        rendered: list[MaskedTokens] = []
-        names: list[str] = []
-        for row in read_dataset(path):
-            rows += 1
-            row_windows = [window for window in windows(row.messages, context) if any(window.loss_mask[1:])]
-            rendered += row_windows * (repeats or {}).get(row.id, 1)
-            names += [row.id] * (len(rendered) - len(names))
-        if rows == 0:
-            raise NotEnoughData(
-                _("the dataset has no conversation: {path}").format(path=path), hint="h2q-tui corpus build"
-            )
-        if not rendered:
-            raise BadInput(
-                _(
-                    "the {count} conversations of the dataset have no assistant turn to train on, so the "
-                    "loss mask is empty"
-                ).format(count=rows),
-                path=path,
-                hint="h2q-tui corpus stats",
-            )
-        return cls(rendered, names)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, index: int) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
-        """Ids and loss mask of one window."""
-        end = int(self._ends[index])
-        start = end - int(self.lengths[index])
-        return self._ids[start:end], self._train[start:end]
+    if not len(builder):
+        raise BadInput(
+            _(
+                "the {count} conversations of the dataset have no assistant turn to train on, so the "
+                "loss mask is empty"
+            ).format(count=rows),
+            path=path,
+            hint="h2q-tui corpus stats",
+        )
+    return builder.build()
 
 
 class NativeBatches:
@@ -95,7 +64,7 @@ class NativeBatches:
 
     def __init__(
         self,
-        data: ConversationWindows,
+        data: TokenWindows,
         replay: TextStream | None,
         recipe: Recipe,
         context: int,

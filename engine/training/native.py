@@ -15,7 +15,7 @@ from engine.core.i18n import _
 from engine.machine.cgroup import cgroup_memory_limit
 from engine.models.card import Lineage, ModelCard
 from engine.models.native_format import load_model
-from engine.training.chat_batches import ConversationWindows, NativeBatches
+from engine.training.chat_batches import NativeBatches, read_windows
 from engine.training.loop import train
 from engine.training.recipe import CurriculumStage, Recipe
 from engine.training.replay import replay_counts_for
@@ -83,7 +83,7 @@ def train_native(
         recipe, curriculum=(CurriculumStage(until=1.0, context=context, batch=recipe.curriculum[-1].batch),)
     )
     repeats = replay_counts_for(ctx, dataset.path, card.lineage.conversations)
-    data = ConversationWindows.from_dataset(dataset.path, context, repeats)
+    data = read_windows(dataset.path, context, repeats)
     log_model_size(ctx, model.config, model.parameters_count())
     ctx.log(
         _(

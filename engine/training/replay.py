@@ -3,6 +3,7 @@ was trained on."""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection, Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -46,13 +47,14 @@ def replay_counts_for(ctx: RunContext, dataset: Path, older: Collection[str]) ->
     """The `replay_counts` of a dataset; logs them. Raises BadInput for a broken dataset."""
     if not older:
         return {}
-    known, rows = frozenset(older), list(read_dataset(dataset))
-    counts = replay_counts(rows, known)
-    count = sum(row.id in known for row in rows)
+    known = frozenset(older)
+    counts = replay_counts(read_dataset(dataset), known)
+    ids = [row.id for row in read_dataset(dataset)]
+    count = sum(id_ in known for id_ in ids)
     if count:
         ctx.log(
             _("replay: {older} older conversations, {times} times per epoch, with {new} new ones").format(
-                older=count, times=max(counts.values(), default=1), new=len(rows) - count
+                older=count, times=max(counts.values(), default=1), new=len(ids) - count
             )
         )
     return counts
@@ -62,5 +64,5 @@ def sample_of_older(dataset: Path, older: Collection[str]) -> list[DatasetRow]:
     """Up to `MAX_SAMPLE` conversations of a dataset that its base was trained on; the selection is
     deterministic."""
     known = frozenset(older)
-    rows = [row for row in read_dataset(dataset) if row.id in known]
-    return sorted(rows, key=lambda row: sha256(row.id.encode()).digest())[:MAX_SAMPLE]
+    rows = (row for row in read_dataset(dataset) if row.id in known)
+    return heapq.nsmallest(MAX_SAMPLE, rows, key=lambda row: sha256(row.id.encode()).digest())

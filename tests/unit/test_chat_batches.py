@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from engine.core.errors import BadInput, NotEnoughData
 from engine.models.tokenizer import IM_END
 from engine.training.batches import Batch, pad_multiple, padded_length
-from engine.training.chat_batches import ConversationWindows, NativeBatches
+from engine.training.chat_batches import NativeBatches, read_windows
 from engine.training.recipe import Phase
 from engine.training.text_stream import TextStream
 from tests.unit.training_run import text_file, tiny
@@ -48,7 +48,7 @@ def many(count: int = 30) -> list[list[tuple[str, str]]]:
 def batches(folder: Path, path: Path, *, replay: bool = True, micro_batches: int = 4096) -> NativeBatches:
     recipe = msgspec.structs.replace(tiny(Phase.NATIVE), epochs=2)
     stream = TextStream.training([text_file(folder)], seed=0, shortest=16) if replay else None
-    return NativeBatches(ConversationWindows.from_dataset(path, 256), stream, recipe, 256, micro_batches)
+    return NativeBatches(read_windows(path, 256), stream, recipe, 256, micro_batches)
 
 
 def trained_tokens(batch: Batch) -> list[int]:
@@ -118,16 +118,16 @@ def test_a_batch_depends_on_its_number_alone(tmp_path: Path) -> None:
 
 def test_a_dataset_without_answers_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="loss mask is empty"):
-        ConversationWindows.from_dataset(dataset(tmp_path, [("user", "alone")]), 64)
+        read_windows(dataset(tmp_path, [("user", "alone")]), 64)
     with pytest.raises(BadInput, match="loss mask is empty"):
-        ConversationWindows.from_dataset(dataset(tmp_path, *many(3), train=False), 64)
+        read_windows(dataset(tmp_path, *many(3), train=False), 64)
 
 
 def test_an_empty_and_a_missing_dataset_raise_different_errors(tmp_path: Path) -> None:
     with pytest.raises(NotEnoughData, match="no conversation"):
-        ConversationWindows.from_dataset(dataset(tmp_path), 64)
+        read_windows(dataset(tmp_path), 64)
     with pytest.raises(BadInput, match=r"missing\.jsonl"):
-        ConversationWindows.from_dataset(tmp_path / "missing.jsonl", 64)
+        read_windows(tmp_path / "missing.jsonl", 64)
 
 
 def test_a_broken_row_is_reported_with_its_line(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_broken_row_is_reported_with_its_line(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write('\n{"id": "x", "messages": [{"role"\n')
     with pytest.raises(BadInput, match="line 5"):
-        ConversationWindows.from_dataset(path, 64)
+        read_windows(path, 64)
 
 
 @given(length=st.integers(1, 5000), context=st.integers(1, 4096), most=st.sampled_from([32, 128]))

@@ -17,9 +17,10 @@ from engine.models.base_models import ModelDimensions
 from engine.models.chat_template import ChatTemplate
 from engine.runs.kinds import TrainParams
 from engine.training.batches import Batch
-from engine.training.lora.data import LoraBatches, LoraWindows, render_windows
+from engine.training.lora.data import LoraBatches, render_windows
 from engine.training.recipe import LoraSettings, Phase, Recipe, recipe_for
 from engine.training.replay import replay_counts
+from engine.training.token_windows import TokenWindows
 from tests.hf_models import tiny_tokenizer
 
 CHAT = ChatTemplate(tiny_tokenizer())
@@ -38,7 +39,7 @@ def rows() -> list[DatasetRow]:
     return [row(0, "Boil some water. " * 6), *(row(number, "tea") for number in range(1, 10))]
 
 
-def windows(context: int = 128) -> LoraWindows:
+def windows(context: int = 128) -> TokenWindows:
     return render_windows(rows(), CHAT, context)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.models.card import Lineage
 from engine.runs.events import Log
-from engine.training.chat_batches import ConversationWindows
+from engine.training.chat_batches import read_windows
 from engine.training.replay import MAX_SAMPLE, replay_counts_for, sample_of_older
 from tests.hf_models import talks
 from tests.unit.training_run import events, new_run
@@ -25,7 +25,7 @@ def test_half_of_the_windows_are_older_conversations_and_this_is_logged(tmp_path
     older = Lineage(conversations=["c0", "c1", "gone"]).conversations
     repeats = replay_counts_for(ctx, data, older)
     assert repeats == {"c0": 4, "c1": 4}
-    names = ConversationWindows.from_dataset(data, 256, repeats).names
+    names = read_windows(data, 256, repeats).names
     assert sum(name in older for name in names) * 2 >= len(names) == 16
     assert any("2 older conversations, 4 times per epoch, with 8 new" in log.text for log in events(ctx, Log))
 

@@ -21,8 +21,8 @@ from engine.evolution.synthetic import ID_PREFIX, REAL_FLOOR, SyntheticExample, 
 from engine.inference.backends.native import NativeModel
 from engine.models.card import Lineage
 from engine.models.chatml import windows
-from engine.training.chat_batches import ConversationWindows
 from engine.training.recipe import Phase
+from engine.training.token_windows import TokenWindows
 from tests.models import talk, tiny_model
 from tests.unit.training_run import tiny
 
@@ -224,7 +224,7 @@ def test_at_least_half_of_every_batch_is_real_and_every_real_window_occurs_once(
         (f"{ID_PREFIX}{n}", size) for n, size in enumerate(made)
     ]
     cut = [window for _name, size in sizes for window in windows(talk("q", "x" * size), 128)]
-    data = ConversationWindows(cut, [name for name, _size in sizes])
+    data = TokenWindows.of(cut, [name for name, _size in sizes])
     batches = MixedBatches(data, None, tiny(Phase.NATIVE), 128, 4096)
     plan = batches._plan(epoch)
     drawn = [int(member) for members in plan for member in members]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -15,69 +14,35 @@ from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
 from engine.training.batches import Batch, MicroBatch, pad_multiple, padded_length, windows_per_micro_batch
 from engine.training.recipe import CurriculumStage, Recipe
+from engine.training.token_windows import WORD_TOKENS, TokenWindows, WindowBuilder
 
 if TYPE_CHECKING:
     from engine.corpus.dataset import DatasetRow
     from engine.models.chat_template import ChatTemplate
 
 
-@dataclass
-class LoraWindows:
-    """Rendered windows of a dataset: concatenated ids and loss masks, five bytes per token."""
-
-    ids: NDArray[np.int32]
-    train: NDArray[np.bool_]
-    lengths: NDArray[np.int64]
-    scored: NDArray[np.int64]
-    """Bytes of the trained tokens of each window."""
-    names: list[str]
-    cut: int
-    """Bytes of answers truncated beyond the context."""
-    refused: int
-    """Number of conversations that the chat template rejects."""
-
-    def __post_init__(self) -> None:
-        self._ends = np.cumsum(self.lengths)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """Ids and loss mask of one window."""
-        end = int(self._ends[index])
-        start = end - int(self.lengths[index])
-        return self.ids[start:end], self.train[start:end]
-
-    @property
-    def trained(self) -> int:
-        """Tokens with loss."""
-        return int(self.train.sum())
-
-
 def render_windows(
     rows: Iterable[DatasetRow], chat: ChatTemplate, context: int, repeats: dict[str, int] | None = None
-) -> LoraWindows:
+) -> TokenWindows:
     """Windows of at most `context` tokens of every row; `repeats` maps row ids to their number of
     repetitions.
 
     Raises NotEnoughData without rows, BadInput when no token has a loss or the template rejects every row.
     """
-    rendered, names = [], []
+    builder = WindowBuilder(WORD_TOKENS)
     count = refused = 0
     reason = ""
     for row in rows:
         count += 1
         try:
-            windows = [window for window in chat.windows(row.messages, context) if any(window.loss_mask[1:])]
+            windows = chat.windows(row.messages, context)
         except BadInput as problem:
             refused, reason = refused + 1, problem.message
             continue
-        for _time in range((repeats or {}).get(row.id, 1)):
-            rendered += windows
-            names += [row.id] * len(windows)
+        builder.add(windows, row.id, (repeats or {}).get(row.id, 1))
     if count == 0:
         raise NotEnoughData(_("the dataset has no conversation"), hint="h2q-tui corpus build")
-    if not rendered:
+    if not len(builder):
         raise BadInput(
             reason
             or _(
@@ -86,15 +51,7 @@ def render_windows(
             ).format(count=count),
             hint="h2q-tui corpus stats",
         )
-    return LoraWindows(
-        ids=np.array([token for window in rendered for token in window.ids], dtype=np.int32),
-        train=np.array([flag for window in rendered for flag in window.loss_mask], dtype=np.bool_),
-        lengths=np.array([len(window.ids) for window in rendered], dtype=np.int64),
-        scored=np.array([window.trained_bytes for window in rendered], dtype=np.int64),
-        names=names,
-        cut=sum(window.truncated_bytes for window in rendered),
-        refused=refused,
-    )
+    return builder.build(refused)
 
 
 PAD_MULTIPLE = 32
@@ -122,7 +79,7 @@ class LoraBatches:
 
     def __init__(
         self,
-        data: LoraWindows,
+        data: TokenWindows,
         recipe: Recipe,
         tokens_per_micro_batch: int,
         pad: int,

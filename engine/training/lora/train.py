@@ -24,7 +24,7 @@ from engine.models.token_bytes import token_bytes
 from engine.training.checkpoint import Checkpoint
 from engine.training.devices import Device, choose_device
 from engine.training.loop import train
-from engine.training.lora.data import LoraBatches, LoraWindows, RowLayout, render_windows
+from engine.training.lora.data import LoraBatches, RowLayout, render_windows
 from engine.training.lora.fit import LoraFit, fit_to_budget, token_mb
 from engine.training.lora.job import (
     EVAL_LENGTH,
@@ -41,6 +41,7 @@ from engine.training.samples import ModelSamples, adapter_samples
 from engine.training.scratch import combined_sha256
 from engine.training.setup import FreeMemory, find_resume_checkpoint, make_job, memory_budget
 from engine.training.text_files import languages_of
+from engine.training.token_windows import TokenWindows
 
 if TYPE_CHECKING:
     from engine.models.chat_template import ChatTemplate
@@ -53,7 +54,7 @@ class _LoraInputs:
 
     device: Device
     fit: LoraFit
-    data: LoraWindows
+    data: TokenWindows
     general: list[GeneralWindow]
     pad: int
     """Id of the padding token."""
@@ -252,7 +253,7 @@ def _prepare_inputs(
 
 
 def _general_windows(
-    chat: ChatTemplate, files: Sequence[Path], recipe: Recipe, data: LoraWindows
+    chat: ChatTemplate, files: Sequence[Path], recipe: Recipe, data: TokenWindows
 ) -> list[GeneralWindow]:
     """The windows of every evaluation of the run: as much text as its steps can afford."""
     stage = recipe.curriculum[-1]
