@@ -15,7 +15,7 @@ $(VENV): pyproject.toml constraints.txt .ci/venv
 	@./.ci/venv
 	@touch $@
 
-demo: $(VENV) ## the whole loop on the shipped sample, about four minutes
+demo: $(VENV) ## the whole loop on the shipped sample, in a few minutes
 	@$(BIN)/h2q-tui demo $(ARGS)
 
 run: $(VENV) ## open the app

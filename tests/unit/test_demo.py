@@ -9,10 +9,13 @@ import pytest
 
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace, shipped
+from engine.models.add import fetched_file
 from engine.pipeline import demo
-from engine.pipeline.demo_base import NEED_MB, Circumstances, fetched_path, is_fetched, why_built_in
+from engine.pipeline.demo_base import MODEL as BASE
+from engine.pipeline.demo_base import NEED_MB, Circumstances, is_fetched, why_built_in
 from engine.runs.kinds import TrainMode
 from engine.validation.report import AnswerPair
+from engine.workspace.demo import MARKER_FILE, clear_demo_workspace
 from tests.package_index import CONTENT, MODEL
 from tui.cli.demo_text import MOST_LINES, WIDTH, questions
 
@@ -54,12 +57,17 @@ def test_a_model_is_fetched_only_when_it_is_whole(tmp_path: Path) -> None:
 
 def test_a_new_demo_removes_the_old_one_except_for_the_model_that_it_fetched(tmp_path: Path) -> None:
     ws = Workspace(tmp_path / "ws-demo")
-    demo.clear_demo_workspace(ws)
-    for file in (fetched_path(ws), ws.models / "native-1" / "card.json", ws.memory_db, ws.root / "notes"):
+    clear_demo_workspace(ws)
+    for file in (
+        fetched_file(ws, BASE),
+        ws.models / "native-1" / "card.json",
+        ws.memory_db,
+        ws.root / "notes",
+    ):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("old")
     (ws.models / ".smollm2.gguf.new.x").mkdir()
-    demo.clear_demo_workspace(ws)
+    clear_demo_workspace(ws)
     left = sorted(path.relative_to(ws.root).as_posix() for path in ws.root.rglob("*") if path.is_file())
     assert left == ["demo.json", "models/smollm2.gguf"]
     assert [path.name for path in ws.models.iterdir()] == ["smollm2.gguf"]
@@ -67,17 +75,17 @@ def test_a_new_demo_removes_the_old_one_except_for_the_model_that_it_fetched(tmp
 
 def test_without_a_fetched_model_nothing_but_the_marker_is_left(tmp_path: Path) -> None:
     ws = Workspace(tmp_path / "ws-demo")
-    demo.clear_demo_workspace(ws)
+    clear_demo_workspace(ws)
     (ws.models / "native-1").mkdir(parents=True)
-    demo.clear_demo_workspace(ws)
-    assert [path.name for path in ws.root.iterdir()] == [demo.MARKER_FILE]
+    clear_demo_workspace(ws)
+    assert [path.name for path in ws.root.iterdir()] == [MARKER_FILE]
 
 
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     ws = Workspace(tmp_path)
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(BadInput, match="files in it"):
-        demo.clear_demo_workspace(ws)
+        clear_demo_workspace(ws)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 

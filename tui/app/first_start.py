@@ -23,6 +23,7 @@ from engine.core.paths import Workspace
 from engine.core.settings import Settings
 from engine.memory.store import MemoryStore
 from engine.models.ollama.running import installed_models
+from engine.workspace.demo import outline
 from tui.app.bindings import bindings_for_leaving
 from tui.app.find_exports import ExportFile, downloads, find_exports, format_path, format_size
 from tui.screens.ask import Confirm
@@ -152,9 +153,7 @@ class FirstStart(ModalScreen[FirstChoice | None]):
         if self._tags:
             more = "" if len(self._tags) <= MAX_TAGS else f" +{len(self._tags) - MAX_TAGS}"
             lines.append(self._line("", "", "Ollama: " + ", ".join(self._tags[:MAX_TAGS]) + more, ""))
-        lines.append(
-            self._line("Try it on a sample", "用示例试试", _("about four minutes, nothing to install"), "d")
-        )
+        lines.append(self._line("Try it on a sample", "用示例试试", outline(), "d"))
         names = [f"[{name}]" if code == language() else name for code, name in LANGUAGES.items()]
         lines.append(self._line("Language / 语言", "语言 / Language", " · ".join(names), "L"))
         lines.append(self._line("Later", "以后再说", "", "esc"))

@@ -82,9 +82,14 @@ def questions(answers: list[AnswerPair]) -> list[str]:
 
 def next_steps(ws: Workspace, view: RunView) -> list[str]:
     """Commands that work now, with what each does."""
+    from engine.models.resolve import workspace_bases
+
     steps = []
     if trained_adapter(view) and view.promoted is not None:
-        steps.append((_("talk to your model"), session.own_command("chat")))
+        steps.append((_("talk with your model"), session.own_command("chat")))
+        base = view.verdict.base if view.verdict is not None else ""
+        if any(place.reference == base for place in workspace_bases(ws)):
+            steps.append((_("talk with its base"), session.own_command("chat", "--model", base)))
     steps += [
         (_("open the app on it"), session.own_command()),
         (_("the same with your own"), shell_command("h2q-tui", "memory", "import", "~/Downloads")),

@@ -35,8 +35,8 @@ def register(app: typer.Typer) -> None:
         offline: bool = typer.Option(False, "--offline", help=_("Fetch nothing.")),
         in_app: bool = typer.Option(False, "--app", help=_("Show it in the app.")),
     ) -> None:
-        from engine.pipeline.demo import find_demo_workspace, running_demo
         from engine.runs.kinds import DemoParams
+        from engine.workspace.demo import find_demo_workspace, running_demo
         from tui.cli.demo_text import next_steps, summary
         from tui.cli.run_output import attach_in_terminal, conclude, follow_in_terminal
 
@@ -72,9 +72,9 @@ def open_on_demo(ws: Workspace, params: DemoParams | None = None) -> int:
 
     Raises BadInput if the folder contains anything but an earlier demo.
     """
-    from engine.pipeline.demo import running_demo
     from engine.runs.kinds import DemoParams
     from engine.runs.launch import launch
+    from engine.workspace.demo import running_demo
     from tui.cli.commands.app import open_app
 
     if running_demo(ws) is None:
@@ -89,7 +89,7 @@ def open_app_or_demo() -> int:
 
     code = open_app()
     while code == DEMO_REQUESTED:
-        from engine.pipeline.demo import demo_workspace_of
+        from engine.workspace.demo import demo_workspace_of
 
         code = open_on_demo(demo_workspace_of(session.workspace()))
     return code
@@ -98,8 +98,8 @@ def open_app_or_demo() -> int:
 def _prepare(ws: Workspace, params: DemoParams) -> RunSpec:
     """Clear the demo's workspace; returns the spec of the demo."""
     from engine.core.i18n import language
-    from engine.pipeline.demo import clear_demo_workspace
     from engine.runs.spec import make_spec
+    from engine.workspace.demo import clear_demo_workspace
     from engine.workspace.open import open_workspace
 
     clear_demo_workspace(ws)

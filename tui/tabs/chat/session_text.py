@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.core.i18n import _
 from engine.inference.language_model import Finish, Generated
 from engine.models.fetch import FetchableModel
+from engine.workspace.demo import outline
 from tui.tabs.chat.session import ChatExchange, ChatSession
 from tui.terminal.glyphs import Glyphs
 from tui.widgets.conversation import StyledSpan, TextBlock
@@ -28,7 +29,7 @@ def welcome_blocks(
             TextBlock("", (StyledSpan(_("There is no model to talk with yet.")),)),
             TextBlock("", (StyledSpan(""),)),
             TextBlock(
-                "d", (StyledSpan(_("try it on a sample: about four minutes, nothing to install")),), "head"
+                "d", (StyledSpan(_("try it on a sample: {outline}").format(outline=outline())),), "head"
             ),
             *offer,
             TextBlock("n", (StyledSpan(_("train your own on the Train tab")),), "head"),
