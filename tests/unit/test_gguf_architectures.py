@@ -11,7 +11,7 @@ from typing import Any
 import gguf
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.core.errors import BadInput
@@ -50,6 +50,10 @@ class Case:
     rope: dict[str, Any] | None = None
     tied: bool = False
     tolerance: float = TOLERANCE
+
+
+CUT_LETTERS = " aBsStTdDéÉßあ你Dž12½.,!/'\n\r\t\u0301\u093f"
+"""Letters of both cases and of none, digits, marks and the signs at which pre-tokenizers cut."""
 
 
 def mistral_tokens() -> Any:
@@ -236,7 +240,9 @@ def test_pre_tokenizers_cut_any_text_as_llama_cpp_does(tmp_path: Path, pre: str)
     with LlamaCpp(path) as served:
 
         @settings(max_examples=120, deadline=None)
-        @given(st.text(alphabet=st.sampled_from(" aBsStTdDéßあ你Dž12½.,!/'\n\r\t"), max_size=24))
+        @example("éDBd")
+        @example("aÉ\u0301b \u093fB")
+        @given(st.text(alphabet=st.sampled_from(CUT_LETTERS), max_size=24))
         def cuts_agree(text: str) -> None:
             assert served.tokenize(text) == tokenizer(text, add_special_tokens=False)["input_ids"]
 
@@ -249,9 +255,7 @@ def pairs_vocabulary(path: Path, pre: str) -> Path:
 
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
     encoder: Any = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    used = sorted(
-        {c for piece, _at in encoder.pre_tokenize_str(" aBsStTdDéßあ你Dž12½.,!/'\n\r\t") for c in piece}
-    )
+    used = sorted({c for piece, _at in encoder.pre_tokenize_str(CUT_LETTERS) for c in piece})
     pairs = [(one, two) for one in used for two in used]
     tokens = [*bytes_, *(one + two for one, two in pairs), "<|end|>"]
     writer = gguf.GGUFWriter(str(path), "qwen2")

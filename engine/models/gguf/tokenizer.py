@@ -42,8 +42,10 @@ LLAMA3 = PreTokenizer(
     (_CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + _TAIL,), ignore_merges=True, add_bos=True
 )
 SMOLLM = PreTokenizer((r"\p{N}", _GPT2))
-_UPPER, _LOWER = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_CASED = (rf"{_UPPER}*{_LOWER}+", rf"{_UPPER}+{_LOWER}*")
+# llama.cpp takes every letter but A to Z for a small one, and the reverse; the tokenizers' own patterns ask Unicode.
+_BIG, _SMALL = r"(?:(?=\p{L})[^a-z])", r"(?:(?=\p{L})[^A-Z])"
+_LEAD = r"[^\r\n\p{L}\p{N}]?"
+_CASED = (rf"{_LEAD}{_BIG}*{_SMALL}+", rf"{_LEAD}{_BIG}+{_SMALL}*")
 _SLASH_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 TEKKEN = PreTokenizer((rf"{_CASED[0]}|{_CASED[1]}|\p{{N}}" + _SLASH_TAIL,), ignore_merges=True, add_bos=True)
 GPT4O = PreTokenizer(
