@@ -5,7 +5,7 @@ BIN := .venv/bin
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: help demo run install test test-long check format bench bench-full locale clean
+.PHONY: help demo run install test test-long test-random check format bench bench-full locale clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -31,6 +31,9 @@ test: $(VENV) ## the tests, two at a time
 test-long: $(VENV) ## the tests that take minutes
 	@$(BIN)/python -m tests.smollm2
 	@$(BIN)/python -m pytest -m long $(ARGS)
+
+test-random: $(VENV) ## the property tests, on examples that are drawn again
+	@$(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=random $$(grep -rl "import.*hypothesis\|from hypothesis" tests --include=test_*.py) $(ARGS)
 
 check: $(VENV) ## style, types, import contracts and the structure in figures
 	@$(BIN)/ruff check .

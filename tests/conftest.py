@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 # Before torch is imported anywhere, also in child processes: threads that wait for each other crawl when
 # several workers share the cores.
@@ -26,6 +27,11 @@ os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_HUB_CACHE"] = "/dev/null/hub"
 for variable in ("NO_COLOR", "OLLAMA_HOST", "OLLAMA_MODELS", "H2Q_DATA_DIR", "COLORTERM"):
     os.environ.pop(variable, None)
+
+# The same examples in every run; `make test-random` draws others.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("random", derandomize=False, print_blob=True)
+settings.load_profile("fixed")
 
 ROOT = Path(__file__).parents[1]
 AVAILABLE_BYTES = 16 << 30
