@@ -10,11 +10,13 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.result import Benchmark, BenchResult, compare
 from engine.validation.sequential import alpha_for, detectable_gain
 from engine.validation.statistics import Floats, skewness_corrected_t
 from engine.validation.student_t import t_quantile, t_tail
+from engine.validation.worst_tenth import loss_and_limit
 
 LOOKS = 10
 POWER_TARGET = 0.75
@@ -109,6 +111,74 @@ def power(full: bool) -> list[BenchResult]:
     return results
 
 
+HONEST = ((0.05, 0.05 / 3), (0.05, 0.05), (0.15, 0.05))
+"""(standard deviation between clusters, mean gain) of candidates that nobody pays for, relative to the base's mean."""
+MINORITIES = (
+    # share of clusters that lose, gain of the others, standard deviation, loss
+    (0.1, 0.05, 0.02, 0.2),
+    (0.1, 0.05, 0.05, 0.2),
+    (0.1, 0.1, 0.05, 0.3),
+    (0.1, 0.02, 0.01, 0.1),
+    (0.2, 0.1, 0.05, 0.2),
+)
+"""Candidates that are better for most clusters and much worse for some."""
+
+
+def minority(full: bool) -> list[BenchResult]:
+    """How often the worst tenth keeps the base where no cluster pays, and where some do."""
+    rows = 20_000 if full else 4_000
+    results = []
+    for clusters in (20, 45, 60):
+        generator = np.random.default_rng(clusters)
+        for name in ("normal", "t3", "laplace"):
+            values = np.concatenate(
+                [DIFFERENCES[name][0](generator, rows, clusters) * spread + gain for spread, gain in HONEST]
+            )
+            refused = float(np.mean(refused_for_minority(values[found_by_t(values)])))
+            results.append(
+                compare(
+                    f"verdict.honest.{name}.{clusters}",
+                    ours=refused,
+                    baseline=0.05,
+                    target=1.0,
+                    unit="of candidates found better, refused",
+                    lower_is_better=True,
+                    notes="three spreads, 5 % to 15 % between clusters",
+                )
+            )
+    for share, gain, spread, loss in MINORITIES:
+        generator = np.random.default_rng(60)
+        loses = generator.random((rows, 60)) < share
+        values = np.where(loses, -loss, gain) + spread * generator.standard_normal((rows, 60))
+        better, kept = found_by_t(values), refused_for_minority(values)
+        shown = better & (loses.sum(axis=1) >= 6)
+        results.append(
+            compare(
+                f"verdict.minority.{share:g}.{gain:g}±{spread:g}.{loss:g}",
+                ours=float(kept[shown].mean()),
+                baseline=0.95,
+                target=1.0,
+                unit="of windows that hold a tenth of losers, refused",
+                lower_is_better=False,
+                notes=f"60 clusters; promoted in all: {np.mean(better & ~kept):.3f},"
+                f" by the mean alone {better.mean():.3f}",
+            )
+        )
+    return results
+
+
+def found_by_t(rows: Floats) -> NDArray[np.bool_]:
+    """Which rows of relative gains the corrected t finds better at the first look; the signs change little."""
+    clusters = rows.shape[1]
+    return np.asarray(skewness_corrected_t(rows) > t_quantile(1 - alpha_for(1), clusters - 1))
+
+
+def refused_for_minority(rows: Floats) -> NDArray[np.bool_]:
+    """Which rows of relative gains have a worst tenth beyond its limit."""
+    loss, limit = loss_and_limit(rows)
+    return np.asarray(loss > limit)
+
+
 def error_of(share: float, rows: int) -> float:
     """Standard error of a share of `rows` independent rows."""
     return math.sqrt(share * (1 - share) / rows)
@@ -143,4 +213,5 @@ BENCHMARKS = (
         "verdict.level", "rate of false promotions over ten looks against the highest allowed", level, 20
     ),
     Benchmark("verdict.power", "gains that a verdict finds against what is promised", power, 20),
+    Benchmark("verdict.minority", "a worst tenth that pays is refused, noise is not", minority, 5),
 )

@@ -40,6 +40,16 @@ class ModelScore(msgspec.Struct, frozen=True, kw_only=True):
     """Cases without a finite score; any of them rules out a promotion."""
 
 
+class WorstTenth(msgspec.Struct, frozen=True, kw_only=True):
+    """The tenth of the clusters that gained least. Losses are relative to the base's mean; below 0 it gained."""
+
+    groups: int
+    loss: float
+    """Mean over these clusters."""
+    limit: float
+    passed: bool
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The output of `validate --json`.
 
@@ -65,6 +75,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     mcnemar_p: float | None = None
     noninferiority: dict[str, float | bool | None] = {}
     """`increase`, `upper95`, `margin`, `passed` of the general set, relative."""
+    worst_tenth: WorstTenth | None = None
+    """None below 10 clusters."""
     needed_cases: int | None = None
     """Further groups needed to decide at the observed gain."""
     reasons: list[str] = []

@@ -1,7 +1,8 @@
 """The verdict: whether a new model replaces the base, by a rule fixed before anything is measured.
 
 Pure functions on scores. A model is promoted only when all of these hold: at least 20 clusters, no failed case, a
-one-sided paired test (`paired_p`) significant at the level of this interim look, and the general set at most 3 % worse.
+one-sided paired test (`paired_p`) significant at the level of this interim look, the worst tenth of the clusters within
+its bound (`worst_tenth`), and the general set at most 3 % worse.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from engine.core.i18n import _, n_, with_percent
 from engine.validation.external_scores import ExternalScore
-from engine.validation.report import CaseScore, ModelScore, ValidationReport, Verdict
+from engine.validation.report import CaseScore, ModelScore, ValidationReport, Verdict, WorstTenth
 from engine.validation.sequential import (
     MIN_CLUSTERS,
     PRIOR_DEVIATION,
@@ -30,6 +31,7 @@ from engine.validation.statistics import (
     paired_p,
     relative_increase,
 )
+from engine.validation.worst_tenth import worst_tenth
 
 MARGIN = 0.03
 """Non-inferiority margin: upper limit of the 95 % bound of the relative increase in NLL on the general set."""
@@ -217,7 +219,8 @@ def _decide(
     groups, alpha = gains.size, alpha_for(look)
     delta = float(gains.mean()) if groups else None
     p = paired_p(gains, alpha=alpha) if groups else None
-    scale = abs(base.nll_per_byte if paired.lower_is_better else base.mean or 0.0) if groups else 0.0  # type: ignore[arg-type]
+    scale = abs((base.nll_per_byte if paired.lower_is_better else base.mean) or 0.0)
+    worst = worst_tenth(gains, scale)
     size = relative_size(delta, scale)
     sign = 1 if not paired.lower_is_better else -1
     cases = [sign * (b - a) for a, b in zip(paired.base, paired.new, strict=True)]
@@ -239,6 +242,8 @@ def _decide(
     elif delta is None or p is None or delta <= 0:
         decision = "keep"
         reasons.append(_("it is not better"))
+    elif worst is not None and not worst.passed:
+        decision = "keep"
     elif p >= alpha:
         decision = "keep"
         target = groups_needed(float(gains.std(ddof=1)), delta, alpha)
@@ -259,6 +264,8 @@ def _decide(
                     "{name} has no score for {n} case", "{name} has no score for {n} cases", score.failed
                 ).format(name=score.name, n=score.failed)
             )
+    if worst is not None and not worst.passed:
+        reasons.append(_minority_reason(worst))
     if general.get("passed") is False:
         reasons.append(
             _("on general text it may be up to {upper} worse, the limit is {margin}").format(
@@ -280,6 +287,7 @@ def _decide(
         ci95=interval95(gains),
         mcnemar_p=mcnemar_p(sum(c > 0 for c in cases), sum(c < 0 for c in cases)) if cases else None,
         noninferiority=general,
+        worst_tenth=worst,
         needed_cases=needed,
         reasons=reasons,
         sentence=_sentence(
@@ -292,6 +300,14 @@ def _decide(
             worse=decision == "keep" and (delta or 0.0) <= 0,
         ),
     )
+
+
+def _minority_reason(worst: WorstTenth) -> str:
+    return n_(
+        "the worst tenth, {n} group of conversations, is {loss} worse, the limit is {limit}",
+        "the worst tenth, {n} groups of conversations, is {loss} worse, the limit is {limit}",
+        worst.groups,
+    ).format(n=worst.groups, loss=percent(worst.loss), limit=percent(worst.limit))
 
 
 def percent(value: float) -> str:
