@@ -111,6 +111,7 @@ def test_layout_manners_and_spelling_say_nothing_else(one: str, other: str) -> N
         ("[here](https://a.com/x)", "[here](https://a.com/y)"), ("see https://a.com/B for it", "see https://a.com/b for it"),
         ("how to spell colour", "how to spell color"), ("Anna Grey came", "Anna Gray came"), ("&lt;b&gt; in html", "<b> in html"),
         ("they don't know", "they do know"), ("too hot to drink", "hot to drink"), ("我不能去", "我能去"), ("他在哪里", "他在那里"), ("1) b\n2) a", "1) a\n2) b"),
+        ("it is 5' long", 'it is 5" long'),
         ("get off the bus", "turn off the bus"), ("at one", "at once"), ("- [x] buy milk", "- [ ] buy milk"),
     ],
 )  # fmt: skip

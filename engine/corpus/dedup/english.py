@@ -50,7 +50,6 @@ _BESIDE = frozenset(
 )
 """Pairs of letters that lie beside or above each other."""
 _VOWELS = frozenset("aeiou")
-_INFLECTIONS = frozenset("sdrny")
 
 
 @cache
@@ -84,9 +83,9 @@ def _is_one_edit(one: str, other: str) -> bool:
     short, long = sorted((one, other), key=len)
     place = next((i for i, letter in enumerate(short) if long[i] != letter), len(short))
     if len(long) == len(short) + 1:
-        # A letter more at the end inflects a word, an a before it negates it.
-        inflects = place == len(short) and long[-1] in _INFLECTIONS and long[-1] != long[-2]
-        return short[place:] == long[place + 1 :] and not inflects and not (place == 0 and long[0] == "a")
+        # A letter more at an end makes another word (prints, amoral, printf, umount), unless it is doubled.
+        at_end = place == len(short) and long[-1] != long[-2]
+        return short[place:] == long[place + 1 :] and not at_end and place > 0
     if len(long) != len(short) or place == 0:
         return False
     if short[place + 2 :] == long[place + 2 :] and short[place : place + 2] == long[place : place + 2][::-1]:

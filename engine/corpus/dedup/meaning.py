@@ -13,11 +13,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 from engine.corpus.dedup.alignment import Difference, differences
 from engine.corpus.dedup.courtesy import without_courtesy
 from engine.corpus.dedup.layout import without_layout
-from engine.corpus.dedup.slips import is_chinese, is_slip
+from engine.corpus.dedup.slips import is_chinese, is_moved, is_slip
 from engine.corpus.dedup.spelling import american, is_about_spelling, without_contractions
 from engine.corpus.dedup.vocabulary import (
     BROKEN,
@@ -58,6 +59,8 @@ _BRACKETS = frozenset("'\"()《》〈〉【】〔〕")
 _CODE = "\x02"
 """Before a line of code."""
 _CASED_UNIT = re.compile(r"[mM](?:[glLWVAJNsmBb]|Hz|Pa|[bB]ps)|[kKGTP]i?[bB](?:ps)?")
+_BEFORE_CASED = frozenset("\\[")
+"""Signs of a regular expression after which the case counts."""
 _BROKEN_WORD = re.compile(r"(?<=[A-Za-z])[的了](?=[A-Za-z])")
 
 
@@ -111,7 +114,7 @@ class ComparedText:
             else:
                 found += _TOKEN.findall(part)
                 formula = formula or _FORMULA.search(_URL.sub("", part)) is not None
-        return found if formula else [token for token in found if token not in _BRACKETS]
+        return found if formula else _without_brackets(found)
 
     @cached_property
     def _parts(self) -> list[tuple[bool, str]]:
@@ -153,7 +156,7 @@ class ComparedText:
         tokens = self.tokens
         keys = [_key(token, self.counts_spelling) for token in tokens]
         for before, (place, token) in zip(tokens, enumerate(tokens[1:], 1), strict=False):
-            if before[0] in _DIGITS and _CASED_UNIT.fullmatch(token):
+            if (before[0] in _DIGITS and _CASED_UNIT.fullmatch(token)) or before in _BEFORE_CASED:
                 keys[place] = token
         return keys
 
@@ -166,6 +169,16 @@ class ComparedText:
     def weighty(self) -> list[str]:
         """Figures, signs and negations in their order: two texts that say the same have the same."""
         return [key for key in self.keys if is_weighty(key)]
+
+
+def _without_brackets(tokens: Sequence[str]) -> list[str]:
+    """Without brackets and quotation marks. A single mark after a figure is its unit: feet, inches, minutes, seconds."""
+    single = {sign for sign in "'\"" if tokens.count(sign) % 2}
+    return [
+        token
+        for before, token in zip(("", *tokens), tokens, strict=False)
+        if token not in _BRACKETS or (token in single and before[:1] in _DIGITS)
+    ]
 
 
 @lru_cache(maxsize=8192)
@@ -209,6 +222,8 @@ def _differ_harmlessly(one: ComparedText, other: ComparedText) -> bool:
     grammar = allowed_edits(shorter)
     found = differences(one.keys, other.keys, most=2 * (slips + grammar) + _MAX_FILLERS)
     if found is None:
+        return False
+    if any(is_moved(before, after, one.keys, other.keys) for before, after in pairwise(found)):
         return False
     fillers = 0
     for difference in (single for several in found for single in _one_by_one(several)):

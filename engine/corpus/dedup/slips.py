@@ -9,12 +9,17 @@ from engine.corpus.dedup.english import is_misspelt, is_word
 from engine.corpus.dedup.vocabulary import (
     BOUND_ZH,
     BROKEN,
+    COMPLEMENTS_ZH,
+    FREE_ZH,
     MODIFIERS_ZH,
     NAME_LEADS,
     PARTICLES_ZH,
     SURNAMES,
     is_weighty,
 )
+
+_WORD_ZH = 2
+"""Characters between two changed ones that belong to one word with them."""
 
 
 def is_slip(found: Difference, one: Sequence[str], other: Sequence[str]) -> bool:
@@ -29,10 +34,23 @@ def is_slip(found: Difference, one: Sequence[str], other: Sequence[str]) -> bool
         text, place = (one, found.start) if here else (other, found.other_start)
         return _may_be_missing(text, place)
     if len(here) == len(there) == 1:
-        return (there[0] in PARTICLES_ZH and _may_be_overwritten(one, found.start)) or (
-            here[0] in PARTICLES_ZH and _may_be_overwritten(other, found.other_start)
+        return (there[0] in PARTICLES_ZH and _is_overwritten_zh(one, found.start)) or (
+            here[0] in PARTICLES_ZH and _is_overwritten_zh(other, found.other_start)
         )
     return False
+
+
+def is_moved(before: Difference, after: Difference, one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two differences change the word between them: a Chinese character left out and one put in on its other side.
+    A country of kings is no king of a country."""
+    apart = after.start - before.end
+    left_out = (before.end - before.start) - (before.other_end - before.other_start)
+    put_in = (after.other_end - after.other_start) - (after.end - after.start)
+    if apart > _WORD_ZH or left_out * put_in <= 0:
+        return False
+    between = one[before.end : after.start]
+    edges = [*one[before.start : before.end], *other[before.other_start : before.other_end]]
+    return all(map(is_chinese, (*between, *edges)))
 
 
 def is_chinese(token: str) -> bool:
@@ -44,9 +62,20 @@ def _may_be_missing(text: Sequence[str], place: int) -> bool:
     """Whether a text says the same without the Chinese character at `place`."""
     if not is_chinese(text[place]):
         return False
-    if (place and text[place - 1] == text[place]) or text[place] in PARTICLES_ZH:
+    if place and text[place - 1] == text[place]:
         return True
-    return place + 1 < len(text) and _may_be_overwritten(text, place) and not _is_in_name(text, place)
+    if _is_beside_weighty(text, place):
+        return False
+    if text[place] in PARTICLES_ZH:
+        return True
+    is_free = text[place] in FREE_ZH or place + 1 == len(text)
+    return not is_free and _may_be_overwritten(text, place) and not _is_in_name(text, place)
+
+
+def _is_beside_weighty(text: Sequence[str], place: int) -> bool:
+    """Whether a figure or a negation stands beside a place: five months are not May, and "会不会" asks. 一 stands in too many words."""
+    beside = (*text[max(0, place - 1) : place], *text[place + 1 : place + 2])
+    return any(sign != "一" and is_weighty(sign) for sign in beside)
 
 
 def _may_be_overwritten(text: Sequence[str], place: int) -> bool:
@@ -57,6 +86,11 @@ def _may_be_overwritten(text: Sequence[str], place: int) -> bool:
         or is_weighty(character)
         or (place + 1 < len(text) and character + text[place + 1] in BOUND_ZH)
     )
+
+
+def _is_overwritten_zh(text: Sequence[str], place: int) -> bool:
+    after_question = place > 0 and text[place - 1] == "么"
+    return _may_be_overwritten(text, place) and text[place] not in COMPLEMENTS_ZH and not after_question
 
 
 def _is_in_name(text: Sequence[str], place: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-_NEGATION_ZH = frozenset("不没无非未勿别莫")
+_NEGATION_ZH = frozenset("不没无非未勿别莫否")
 _NUMERALS_ZH = frozenset("零〇二三四五六七八九十百千万亿两半双")
 _NUMBER_WORDS = frozenset(
     [
@@ -85,11 +85,24 @@ _NEGATION_EN = frozenset(
 )
 MODIFIERS_ZH = frozenset(
     # Directions and other opposites.
-    "东西南北上下左右前后内外大小多少高低新旧男女"
+    "东西南北上下左右前后内外大小多少高低新旧男女真假"
     # What a word becomes when it stands before it, or how much and how sure.
-    "副半超准伪反每全只仅都最更必吗么谁哪何"
+    "副半超准伪反每全只仅都最更必吗么谁哪何总"
 )
-"""Characters whose omission or addition may say something else."""
+"""Characters whose omission or addition may say something else, also where 的 or 了 stands for them."""
+FREE_ZH = frozenset(
+    "正负母阴阳优劣好坏快慢早晚冷热干湿死微单初客各第几差太"
+    # Who does it to whom, when, and whether it is done.
+    "被让使给替比除若将曾已刚过到至往"
+    "停禁戒慎拒退误欠罚存借租贷汇续"
+    # Colours, substances and parts of the body.
+    "红黄蓝绿白黑紫灰硫硝盐碳氯氟溴碘硅磷氨苯钠钾钙镁铜锌铝铅汞银氢氧氮肺肝胃肾肠脾胰骨"
+)
+"""Characters without which a sentence is a sentence, and says something else."""
+COMPLEMENTS_ZH = frozenset("到至过着完好错掉来去起见懂们吧吗呢被")
+"""Characters that say something else in the place of 了 or 的."""
+_BEFORE_BOUND = "美日英欧港韩德法俄澳泰外本"
+_BOUND_AFTER = "元国语文军币籍"
 BOUND_ZH = frozenset(
     [
         "公斤",
@@ -119,6 +132,24 @@ BOUND_ZH = frozenset(
         "平米",
         "立米",
         "亚热",
+        "中学",
+        "中等",
+        "中级",
+        "代理",
+        "公鸡",
+        "原价",
+        "现任",
+        "主犯",
+        "次氯",
+        "甲醇",
+        "乙醇",
+        "甲烷",
+        "乙烷",
+        "乙烯",
+        "电车",
+        "火车",
+        "马车",
+        "汽车",
         "亚健",
         "亚硝",
         "亚军",
@@ -147,13 +178,13 @@ BOUND_ZH = frozenset(
         "双周",
         "无线",
     ]
-)
+).union(one + other for one in _BEFORE_BOUND for other in _BOUND_AFTER)
 """Pairs of characters whose first is not left out: what remains is another word."""
 SURNAMES = frozenset(
     "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林罗郑梁谢宋唐许韩冯邓曹彭曾萧田董袁潘蒋蔡余杜叶程苏魏吕丁任沈姚卢姜崔钟谭陆汪范金石廖贾夏韦付方邹孟熊秦邱江尹薛闫段雷侯龙史陶黎贺顾毛郝龚邵钱严覃武戴莫孔向汤"
 )
 """Characters with which the name of a person usually begins."""
-NAME_LEADS = frozenset("和与由被跟给对叫是让把向问找请为")
+NAME_LEADS = frozenset("和与由被跟给对叫是让把向问找请为姓者师长员生友授理记")
 """Characters that often stand before a name."""
 FILLERS = frozenset(["a", "an", "the", "please", "kindly", "请"])
 """Words whose omission says nothing else."""

@@ -37,8 +37,8 @@ _WIDE_PUNCTUATION = re.compile("[，：！？；](?:(?![=＝])(?<![，：])|(?![
 # Each pattern begins with a plain character, so that a text without it is scanned quickly.
 _PUNCTUATION = re.compile(
     # After a word, a sign or a bracket, and before space, a closing quote or bracket, or a script without spaces.
-    # An exclamation mark before an operator is a factorial, a colon before a bracket a slice.
-    rf"""[.,;:!?~](?:(?<=[^\s.,;:!?~].)[.,;:!?]*+(?<!~)(?!(?<=!)\s?[=+*/^]|(?<=:)[\])}}])(?=["')\]}}{_QUOTE}]*+(?:\s|\Z)|[{CJK}])"""
+    # An exclamation mark before an operator, after a small figure is a factorial, a colon before a bracket a slice.
+    rf"""[.,;:!?~](?:(?<=[^\s.,;:!?~].)[.,;:!?]*+(?<!~)(?!(?<=!)\s?[=+*/^]|(?<=(?<![0-9.,])[0-9]!)|(?<=(?<![0-9.,])[0-9]{{2}}!)|(?<=:)[\])}}])(?=["')\]}}{_QUOTE}]*+(?:\s|\Z)|[{CJK}])"""
     rf"|(?<=[{CJK}][,;:!?~])[,;:!?~]*+(?![=0-9])"
     # Between two spaces.
     r"|(?<=\s[,;])(?=\s|\Z)"
@@ -49,8 +49,10 @@ _NAME_DOT = re.compile(rf"[·•‧・](?<=[{CJK}].)[·•‧・]{{0,8}}+(?=[{CJ
 """The dot between the parts of a foreign name in Chinese."""
 _CJK_QUOTES = re.compile(rf"""["'](?:(?<=[{CJK}].)|(?=[{CJK}]))""")
 _NEEDLESS_SPACE = re.compile(rf" (?:(?![^\W{CJK}])|(?<![^\W{CJK}] )|(?<=[0-9] )(?=[^\W0-9]))")
-_CASED_UNIT = re.compile(r"[0-9]\s?([mM](?:[glLWVAJNsmBb]|Hz|Pa|[bB]ps)|[kKGTP]i?[bB](?:ps)?)(?![A-Za-z])")
-"""Units whose case is part of their meaning: mW and MW, Mb and MB."""
+_CASED = re.compile(
+    r"[0-9]\s?([mM](?:[glLWVAJNsmBb]|Hz|Pa|[bB]ps)|[kKGTP]i?[bB](?:ps)?)(?![A-Za-z])|(\\[A-Za-z])|\[(\^?[A-Za-z]-[^\]\s]{1,40})\]"
+)
+"""Units and regular expressions whose case is part of their meaning: mW and MW, Mb and MB, \\d and \\D, [a-z] and [A-Z]."""
 
 
 def fold(text: str) -> str:
@@ -127,7 +129,7 @@ def _fold_code(text: str) -> str:
 
 
 def _fold_prose(text: str) -> str:
-    units = _CASED_UNIT.findall(text)
+    units = ["".join(found) for found in _CASED.findall(text)]
     text = _NEEDLESS_SPACE.sub("", " ".join(without_punctuation(text).casefold().split()))
     return f"{text}\x1f{' '.join(units)}" if units else text
 
