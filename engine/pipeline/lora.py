@@ -17,6 +17,7 @@ from engine.export.gguf_writer import write_gguf_copy
 from engine.inference.client import free_service_memory
 from engine.machine.budget import resolve_budget
 from engine.memory.store import MemoryStore
+from engine.models.adapter_settings import check_continued
 from engine.models.base_models import BaseModel, base_of_adapter, find_base
 from engine.models.card import ADAPTER_CONFIG
 from engine.models.registry import find_model, in_use, list_outside, new_name
@@ -44,6 +45,8 @@ def train_adapter(ctx: RunContext, request: TrainRequest) -> RunResult:
         ctx.workspace, request.params
     )  # first, so that a foreign folder is refused before any work
     base = choose_base(ctx.workspace, request.params, ctx.settings.lora_base)
+    if base.adapter is not None and request.resume is None:
+        check_continued(base.adapter, request.params)
     texts = sorted(ctx.workspace.training_data.glob("*.txt"))
     if request.params.data:
         return _train_on_files(ctx, request, base, texts)

@@ -37,6 +37,7 @@ from engine.pipeline.validate import validate_candidate
 from engine.runs.context import RunContext, RunResult
 from engine.runs.estimates import BASE_SHARE, Workload
 from engine.runs.kinds import TrainMode, TrainParams
+from engine.runs.train_flags import unused_flags
 from engine.training.native import train_native
 from engine.training.recipe import Phase, recipe_for
 from engine.training.scratch import train_scratch
@@ -57,6 +58,11 @@ def train(ctx: RunContext, params: TrainParams, *, stages_before: int = 0) -> Ru
     resume = resume_folder(ctx, params)  # first, so that an unknown run fails before any work
     mode, reason = choose_mode(ctx, params)
     ctx.log(_("mode {mode}: {reason}").format(mode=mode, reason=reason))
+    if unused := unused_flags(params, mode):
+        ctx.log(
+            _("--mode {mode} makes no use of {flags}").format(mode=mode, flags=_(", ").join(unused)),
+            "warning",
+        )
     if changed := non_default_training_settings(ctx.settings):
         ctx.log(_("non-default settings: {settings}").format(settings=changed))
     request = TrainRequest(params, mode, reason, time.time(), resume, stages_before)
@@ -104,6 +110,13 @@ def _train_on_conversations(ctx: RunContext, request: TrainRequest) -> RunResult
     with MemoryStore(ws.memory_db) as store:
         base = find_model(ws, name) if name else None
         texts = _base_texts(ctx, params) if base is None else existing_texts(load_card(base))
+        if base is not None and params.data:
+            ctx.log(
+                _("--data is not used: {base} is continued, with the texts that it was made from").format(
+                    base=base.name
+                ),
+                "warning",
+            )
         new_texts = texts if base is None else []
         announce_work(ctx, _workload(TrainMode.NATIVE, params, texts=new_texts, conversations=store.count()))
         try:

@@ -75,11 +75,12 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     """Folder of the new model; None: `models/<name>` in the workspace."""
     training_dir: str | None = None
     """Parent folder of the adapter that `lora` trains, `<training_dir>/<name>`."""
-    rank: int = 16
+    rank: int | None = None
+    """None: 16, or that of the adapter that is continued."""
     alpha: int | None = None
-    """None: twice the rank."""
+    """None: twice the rank, or that of the adapter that is continued."""
     target_modules: list[str] = []
-    """Modules that `lora` adapts; empty: every linear layer except the head."""
+    """Modules that `lora` adapts; empty: every linear layer except the head, or those of the adapter that is continued."""
     rslora: bool = False
     packing: bool = True
     four_bit: bool = True

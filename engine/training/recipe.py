@@ -227,12 +227,13 @@ LORA_CONTEXT = 1024
 
 def _lora(params: TrainParams) -> Recipe:
     last = CurriculumStage(until=1.0, context=params.context or LORA_CONTEXT, batch=params.batch_size or 4)
+    rank = params.rank or LoraSettings().rank
     return Recipe(
         name=params.recipe,
         phase=Phase.LORA,
         adapter=LoraSettings(
-            rank=params.rank,
-            alpha=params.alpha or 2 * params.rank,
+            rank=rank,
+            alpha=params.alpha or 2 * rank,
             targets=tuple(params.target_modules),
             rslora=params.rslora,
             packing=params.packing,

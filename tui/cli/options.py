@@ -233,7 +233,7 @@ TRAIN_OPTIONS: tuple[Option, ...] = (
         convert=_output,
         help=N_("Folder for the adapter of lora; scripts in it are never run."),
     ),
-    Option(name="rank", type=int, default=16, least=1, most=1024, help=N_("LoRA rank.")),
+    Option(name="rank", type=int, least=1, most=1024, help=N_("LoRA rank (16).")),
     Option(
         name="alpha",
         type=int,

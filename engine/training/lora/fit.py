@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
 import torch
 
 from engine.core.errors import UsageProblem
 from engine.core.filenames import shell_word
 from engine.core.i18n import _
 from engine.machine.budget import Budget
+from engine.models.adapter_settings import read_adapter_settings
 from engine.models.base_models import FOUR_BIT, BaseModel, ModelDimensions
 from engine.models.losses import CHUNK_BYTES
 from engine.training.recipe import LoraSettings
@@ -59,11 +61,15 @@ def fit_to_budget(
 ) -> LoraFit:
     """The best option that fits, with windows of at most `context` tokens; the data's own have at most `longest`.
 
+    An adapter that is continued keeps its rank, whatever `adapter` says.
+
     Raises UsageProblem, before loading, that names the size of the largest base that would fit.
     """
     shape = base.dimensions
     context = min(context, shape.context)
     tokens = min(context, longest or context)
+    if base.adapter is not None:
+        adapter = msgspec.structs.replace(adapter, rank=read_adapter_settings(base.adapter).rank)
     options: list[tuple[torch.dtype, bool]] = [(torch.bfloat16, four_bit)]
     if not four_bit and not bf16_fast:
         options.insert(0, (torch.float32, False))

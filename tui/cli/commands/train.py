@@ -15,6 +15,8 @@ from tui.cli.options import TRAIN_OPTIONS, Values, add_command, run_params
 if TYPE_CHECKING:
     from engine.compat.h2q_config import StreamingConfig
     from engine.core.paths import Workspace
+    from engine.models.resolve import ModelPlace
+    from engine.runs.kinds import TrainParams
 
 
 def register(app: typer.Typer) -> None:
@@ -34,8 +36,9 @@ def _train(values: Values) -> None:
     _check_output(values)
     ws = session.workspace()
     streaming = _streaming(values["config"])
+    base = _base(ws, values["model"], values["mode"]) if values["model"] else None
     params = run_params(TRAIN_OPTIONS, values) | {
-        "model": _base(ws, values["model"], values["mode"]) if values["model"] else None,
+        "model": base.reference if base is not None else None,
         "config": _models_file(values["config"]) if streaming is None else None,
         "settings": _settings(ws, values["set"], streaming, unload_ollama=values["unload_ollama"]),
         "wait": values["wait"] or not values["run_once"],
@@ -43,7 +46,9 @@ def _train(values: Values) -> None:
     }
     if streaming is not None and params.get("context") is None:
         params["context"] = streaming.context
-    spec = make_spec(ws.root, msgspec.convert(params, TrainParams), language=language())
+    asked = msgspec.convert(params, TrainParams)
+    _check_flags(asked, base)
+    spec = make_spec(ws.root, asked, language=language())
     raise typer.Exit(run_command(ws, spec, detach=values["detach"]))
 
 
@@ -58,6 +63,22 @@ def _check_output(values: Values) -> None:
     elif values["training_dir"]:
         hint = f"h2q-tui train{mode} --training-dir OTHER-FOLDER"
         check_output_parent(session.output_path(values["training_dir"]), hint=hint)
+
+
+def _check_flags(params: TrainParams, base: ModelPlace | None) -> None:
+    """Raises UsageProblem for a flag that the mode does not read, or that the adapter to continue contradicts."""
+    from engine.core.errors import UsageProblem
+    from engine.models.adapter_settings import check_continued
+    from engine.models.resolve import ModelKind
+    from engine.runs.train_flags import unused_flags
+
+    if unused := unused_flags(params, params.mode):
+        raise UsageProblem(
+            _("--mode {mode} makes no use of {flags}").format(mode=params.mode, flags=_(", ").join(unused)),
+            hint=f"h2q-tui train --mode {params.mode}",
+        )
+    if base is not None and base.kind is ModelKind.ADAPTER and base.folder is not None and not params.resume:
+        check_continued(base.folder, params)
 
 
 def _streaming(config: str | None) -> StreamingConfig | None:
@@ -113,10 +134,10 @@ def _models_file(config: str | None) -> str | None:
     return str(path)
 
 
-def _base(ws: Workspace, name: str, mode: str) -> str:
+def _base(ws: Workspace, name: str, mode: str) -> ModelPlace:
     """The model to train on, as the run finds it. Raises BadInput and UsageProblem, before the run exists."""
     from engine.models.catalog import check_base
 
     place = session.model_place(ws, name)
     check_base(place, mode)
-    return place.reference
+    return place
