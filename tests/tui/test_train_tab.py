@@ -381,3 +381,13 @@ async def test_o_shows_the_log_alone_and_y_the_logarithmic_axis(ws: Workspace) -
             await until(pilot, lambda: "Learning rate" not in text_of(app))
             await pilot.press("o")
             await until(pilot, lambda: "Learning rate" in text_of(app))
+
+
+async def test_the_legend_is_laid_out_again_when_the_curves_come_back(ws: Workspace) -> None:
+    with live_run(ws):
+        pass
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "step 60 of 200" in text_of(app))
+        await pilot.press("o", "v", "o")
+        await until(pilot, lambda: "smoothed" in text_of(app))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -19,6 +20,7 @@ from tui.widgets.axes import (
     fitted_end,
     fixed_range,
     label,
+    labels,
     log_range,
     nice_step,
     robust_range,
@@ -207,3 +209,49 @@ async def test_a_plot_fills_a_panel_that_is_higher_than_a_default_terminal() -> 
         await pilot.pause()
         assert len(plot.lines) == 50
         assert all(len(line.plain) <= 200 for line in plot.lines)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (1.0, 2.25, ["1.0", "1.5", "2.0", "2.5"]),
+        (1.06, 1.16, ["1.05", "1.10", "1.15", "1.20"]),
+        (2e-5, 1.9e-4, ["0.0000", "0.0001", "0.0002"]),
+        (3e-5, 6e-5, ["3e-5", "4e-5", "5e-5", "6e-5"]),
+        (1.1e-4, 1.4e-4, ["1.1e-4", "1.2e-4", "1.3e-4", "1.4e-4"]),
+        (1.0981, 1.0989, ["1.0980", "1.0985", "1.0990"]),
+        (0.0, 200_000.0, ["0", "100k", "200k"]),
+    ],
+)
+def test_the_ticks_of_an_axis_are_alike_and_told_apart(low: float, high: float, shown: list[str]) -> None:
+    assert labels(fixed_range(low, high, None, 3).ticks) == shown
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-9, 1e6))
+def test_no_two_ticks_of_an_axis_have_the_same_label(low: float, span: float) -> None:
+    ticks = fixed_range(low, low + span, None, 3).ticks
+    found = [text for text in labels(ticks) if text]
+    assert len(set(found)) == len(found)
+    assert all(len(text) <= LABEL for text in found)
+
+
+@pytest.mark.parametrize("log", [False, True])
+async def test_a_panel_that_becomes_low_shows_ticks_at_even_distances(log: bool) -> None:
+    plot = Plot()
+
+    class Panel(App[None]):
+        def compose(self) -> ComposeResult:
+            yield plot
+
+    async with Panel().run_test(size=(60, 40)) as pilot:
+        plot.set_curves([Curve(range(1, 61), [1.0 + 2.0 / x for x in range(1, 61)])], log=log)
+        await pilot.resize_terminal(60, 8)
+        await pilot.pause()
+        rows = [row for row, line in enumerate(plot.lines) if "┤" in line.plain]
+        assert len(rows) > 1
+        assert (
+            max(b - a for a, b in itertools.pairwise(rows)) - min(b - a for a, b in itertools.pairwise(rows))
+            <= 1
+        )
+        assert plot._y is not None
+        assert len(rows) == len(plot._y.ticks)

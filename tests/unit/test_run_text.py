@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.runs.events import (
+    Evaluated,
     Event,
     Finished,
     JournalRecord,
@@ -20,6 +21,7 @@ from engine.runs.events import (
     Step,
 )
 from engine.runs.view import RunView
+from tui.tabs.train.loss_chart import legend_line
 from tui.tabs.train.run_text import figures, learning_rate, loss_title, no_curve
 from tui.terminal.glyphs import ASCII, UNICODE
 
@@ -120,3 +122,36 @@ def test_small_learning_rates_are_not_zero() -> None:
 
 def test_the_title_names_the_phase_and_the_scale() -> None:
     assert loss_title(view_of(*BEGUN, STEP), True) == "Loss — training on the corpus (log)"
+
+
+def test_the_time_is_shown_at_any_width_of_a_terminal_with_pauses_apart() -> None:
+    small = msgspec.structs.replace(STEP, lr=7.9e-4)
+    view = view_of(*BEGUN, small, MEMORY, StatusChanged(status=RunStatus.PAUSED))
+    view.apply(JournalRecord(60, 1030.0, StatusChanged(status=RunStatus.RUNNING)))
+    first, second, _third = lines(view, 53)
+    assert first == " loss 1.500 (best 1.500)  lr 7.9e-04  28.4k tok/s"
+    assert second.startswith(" memory ██████░░░░░░ 2.1 of 4.0 GB  01:14  ‖ 00:26")
+    assert lines(view, 90)[0].endswith("28.4k tok/s  01:14  ‖ 00:26")
+
+
+def held_out(step: int, loss: float) -> Evaluated:
+    return Evaluated(phase="native", step=step, name="held out", loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (
+            90,
+            " ⠒⠒ smoothed 1.500  o held out 1.700 (best 1.600)  ▴ up to 1.800" + " " * 11 + "step 50 of 200",
+        ),
+        (66, " ⠒⠒ smoothed 1.500  o held out 1.700 (best 1.600)  step 50 of 200"),
+        (58, " ⠒⠒ smoothed 1.500  o held out 1.700 (best 1.600)  50/200"),
+        (53, " ⠒⠒ smoothed 1.500  o held out 1.700" + " " * 10 + "50/200"),
+        (38, " ⠒⠒ smoothed 1.500  o held out 1.700"),
+        (20, " ⠒⠒ smoothed 1.500"),
+    ],
+)
+def test_the_legend_names_a_held_out_loss_that_rises_and_drops_whole_parts(width: int, line: str) -> None:
+    view = view_of(*BEGUN, held_out(0, 1.8), held_out(20, 1.6), STEP, held_out(50, 1.7))
+    assert legend_line(view, width, ascii_only=False, log_scale=False).plain == line

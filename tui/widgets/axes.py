@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -55,13 +56,13 @@ def fixed_range(low: float, high: float, before: AxisRange | None, ticks: int = 
     return AxisRange(bottom, top, [bottom + n * step for n in range(count + 1)])
 
 
-def log_range(low: float, high: float) -> AxisRange:
+def log_range(low: float, high: float, ticks: int = 4) -> AxisRange:
     """Whole halves of a power of two around positive data, for a logarithmic axis (in log2 units)."""
     bottom, top = math.floor(math.log2(low) * 2) / 2, math.ceil(math.log2(high) * 2) / 2
     if top <= bottom:
         top = bottom + 0.5
     count = round((top - bottom) * 2)
-    stride = max(1, math.ceil(count / 4))
+    stride = max(1, math.ceil(count / max(1, ticks)))
     return AxisRange(bottom, top, [bottom + n / 2 for n in range(0, count + 1, stride)])
 
 
@@ -81,6 +82,29 @@ def label(value: float) -> str:
     if size >= 0.001:
         return f"{value:.4f}".rstrip("0")
     return f"{value:.0e}"
+
+
+def labels(values: Sequence[float]) -> list[str]:
+    """The ticks of one axis: alike in form and told apart, at most six cells each where that is possible.
+
+    `0.5`, `1.0`, `1.5`; `5.0e-5`, `1.0e-4`; with thousands `50k`, `100k`.
+    """
+    error = 0.01 * min((above - below for below, above in itertools.pairwise(values)), default=1.0)
+    plain = [[f"{value:.{digits}f}" for value in values] for digits in range(5)]
+    short = [[_short(value, digits) for value in values] for digits in range(3)]
+    thousands = any(abs(value) >= 1000 for value in values)
+    for texts in () if thousands else (*plain, *short):
+        exact = all(abs(float(text) - value) <= error for text, value in zip(texts, values, strict=True))
+        if exact and max(map(len, texts), default=0) <= LABEL:
+            return texts
+    texts = [label(value) for value in values]
+    return ["" if text in texts[:place] else text for place, text in enumerate(texts)]
+
+
+def _short(value: float, digits: int) -> str:
+    """`1.5e-4`; 0 is `0`."""
+    mantissa, exponent = f"{value:.{digits}e}".split("e")
+    return f"{mantissa}e{int(exponent)}" if value else "0"
 
 
 def thin(points: Sequence[tuple[float, float]], limit: int = MAX_POINTS) -> list[tuple[float, float]]:

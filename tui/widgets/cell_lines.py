@@ -6,9 +6,10 @@ the spans that differ; a new text never runs the layout.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.segment import Segment
+from textual import events
 from textual.content import Content
 from textual.geometry import Region
 from textual.strip import Strip
@@ -79,14 +80,28 @@ class CellLines(Widget):
         self._lines: list[Content] = []
         self._strips: dict[int, Strip] = {}
         self._drawn_for: tuple[int, object] | None = None
+        self._fitted: Callable[[int], Sequence[Content]] | None = None
 
     @property
     def lines(self) -> list[Content]:
         """The lines, a Content each."""
         return self._lines
 
+    def set_fitted(self, lines_for: Callable[[int], Sequence[Content]]) -> None:
+        """Shows the lines that `lines_for` lays out for a width in cells, for another width again."""
+        self._fitted = lines_for
+        self._show(lines_for(self.size.width))
+
+    def on_resize(self, _event: events.Resize) -> None:
+        if self._fitted is not None:
+            self._show(self._fitted(self.size.width))
+
     def set_lines(self, lines: Sequence[Content]) -> None:
         """Shows `lines`; only the cells that differ are repainted."""
+        self._fitted = None
+        self._show(lines)
+
+    def _show(self, lines: Sequence[Content]) -> None:
         self._lines = list(lines)
         key = (self.size.width, self.visual_style)
         if not self.is_attached or not self.size or self._drawn_for != key:

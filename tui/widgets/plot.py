@@ -30,6 +30,9 @@ from tui.widgets.axes import (
     robust_range,
     thin,
 )
+from tui.widgets.axes import (
+    labels as tick_labels,
+)
 from tui.widgets.cell_lines import CellLines
 
 DRAWABLE = 1e30
@@ -174,13 +177,16 @@ class Plot(CellLines, can_focus=True):
         low, high = shown_range(
             [(curve.kind, curve.y) for curve in curves], robust=self._robust and not self._log
         )
+        rows = height - 2 * self._x_axis
+        if self._y is not None and len(self._y.ticks) > rows:
+            # Of a higher panel.
+            self._y = None
         if self._log:
             if self._y is None or low < self._y.low or high > self._y.high:
-                self._y = log_range(2**low, 2**high)
+                self._y = log_range(2**low, 2**high, min(4, rows - 1))
             return [label(round(2**tick, 2)) for tick in self._y.ticks]
-        rows = height - 2 * self._x_axis
         self._y = fixed_range(low, high, self._y, max(2, min(4, rows), rows // 3))
-        return [label(tick) for tick in self._y.ticks]
+        return tick_labels(self._y.ticks)
 
     def _canvas(self, curves: list[Curve], width: int, height: int) -> _Canvas:
         from plotext._figure import _figure_class

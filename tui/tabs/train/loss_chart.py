@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from textual.content import Content
 
@@ -32,6 +32,8 @@ class LegendEntry:
     name: str
     style: str
     value: float | None
+    best: float | None = None
+    """Its lowest value, where that is not the last one: a held-out loss that rises tells of overfitting."""
 
 
 def loss_curves(view: RunView) -> list[Curve]:
@@ -72,7 +74,8 @@ def legend_entries(view: RunView, *, ascii_only: bool) -> list[LegendEntry]:
     entries = [LegendEntry("..." if ascii_only else "⠒⠒", _("smoothed"), LINE_STYLE, line[-1][1])]
     for (sign, style), (name, values) in zip(HELD_OUT, held_out_values(view), strict=False):
         label = one_line(_(EVALUATIONS[name]) if name in EVALUATIONS else name)
-        entries.append(LegendEntry(sign, label, style, values[-1][1]))
+        last, best = values[-1][1], min(value for _step, value in values)
+        entries.append(LegendEntry(sign, label, style, last, best if best < last else None))
     return entries
 
 
@@ -90,23 +93,35 @@ def outside_entry(view: RunView, *, ascii_only: bool) -> LegendEntry | None:
 
 
 def legend_line(view: RunView, width: int, *, ascii_only: bool, log_scale: bool) -> Content:
-    """`⠒⠒ smoothed 1.341  o general text 1.411  ▴ up to 5.61   step 412 of 2,000`.
+    """`⠒⠒ smoothed 1.341  o held out 1.411 (best 1.402)  ▴ up to 5.61   step 412 of 2,000`.
 
-    What does not fit into `width` cells is dropped from the end; the step is dropped first.
+    What does not fit into `width` cells is dropped: first the highest value, then the words of the step, the best
+    values, the step, and the curves from the last one.
     """
-    entries: list[LegendEntry | None] = list(legend_entries(view, ascii_only=ascii_only))
-    if not log_scale:
-        entries.append(outside_entry(view, ascii_only=ascii_only))
-    line = Content(" ")
-    for entry in entries:
-        if entry is None:
-            continue
-        value = format_figure(entry.value)
-        part = Content.assemble((entry.sign, entry.style), " ", (entry.name, "$foreground-muted"), " ", value)
-        gap = 2 if line.cell_length > 1 else 0
-        if line.cell_length + gap + part.cell_length <= width:
-            line = line.append(" " * gap).append(part)
-    step = _("step {step} of {steps}").format(step=f"{view.step:,}", steps=f"{view.max_steps:,}")
-    place = Content.styled(step, "$foreground-muted")
-    gap = width - 1 - line.cell_length - place.cell_length
-    return line.append(" " * gap).append(place) if gap >= 2 else line
+    entries = legend_entries(view, ascii_only=ascii_only)
+    outside = None if log_scale else outside_entry(view, ascii_only=ascii_only)
+    step, steps = f"{view.step:,}", f"{view.max_steps:,}"
+    curves = [_entry_text(entry) for entry in entries]
+    plain = [_entry_text(replace(entry, best=None)) for entry in entries]
+    for parts, place in (
+        ([*curves, *([_entry_text(outside)] if outside else [])], _("step {step} of {steps}")),
+        (curves, _("step {step} of {steps}")),
+        (curves, "{step}/{steps}"),
+        (plain, "{step}/{steps}"),
+        *((plain[:count], "") for count in range(len(plain), 0, -1)),
+    ):
+        line = Content(" ").append(Content("  ").join(parts))
+        end = Content.styled(place.format(step=step, steps=steps), "$foreground-muted")
+        gap = width - 1 - line.cell_length - end.cell_length
+        if gap >= (2 if place else -1):
+            return line.append(" " * gap).append(end) if place else line
+    return Content(" ").append(Content("  ").join(plain[:1]))
+
+
+def _entry_text(entry: LegendEntry) -> Content:
+    name, value = (entry.name, "$foreground-muted"), format_figure(entry.value)
+    text = Content.assemble((entry.sign, entry.style), " ", name, " ", value)
+    if entry.best is None:
+        return text
+    best = _(" (best {best})").format(best=format_figure(entry.best))
+    return text.append(Content.styled(best, "$foreground-muted"))

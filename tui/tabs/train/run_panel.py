@@ -81,8 +81,7 @@ class RunPanel(Vertical):
         )
         self.side_panel.show_run(view, new=new)
         self._draw_loss(view, new=new)
-        width = self._figures.size.width
-        self._figures.set_lines(run_text.figures(view, self.glyphs, width, alive=alive))
+        self._figures.set_fitted(lambda width: run_text.figures(view, self.glyphs, width, alive=alive))
         self._draw_log(view, new=new)
 
     def _set_titles(self, title: str, legend_text: str) -> None:
@@ -101,9 +100,8 @@ class RunPanel(Vertical):
             return
         if new:
             self._loss_plot.clear()
-        width = self._loss_panel.content_size.width
-        self._curve_legend.set_lines(
-            [legend_line(view, width, ascii_only=self.glyphs.ascii, log_scale=self.log_scale)]
+        self._curve_legend.set_fitted(
+            lambda width: [legend_line(view, width, ascii_only=self.glyphs.ascii, log_scale=self.log_scale)]
         )
         self._loss_plot.set_curves(
             curves,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from textual.content import Content
 
@@ -23,6 +24,8 @@ from tui.terminal.glyphs import STATUS_STYLE, Glyphs
 from tui.terminal.text import one_line
 
 _GB = 1024.0
+_GAP = "  "
+"""Between two parts of a line."""
 
 
 def no_run() -> str:
@@ -60,29 +63,37 @@ def figures(
     """
     now = time.time() if now is None else now
     work = work_done(view, now if alive else view.updated_at or now)
-    clock = _clock(view, work, glyphs)
-    return [
-        _joined(parts, width)
-        for parts in (_learning(view, clock), _memory(view, glyphs), _stages(view, work, glyphs, alive=alive))
-    ]
+    learning, memory = _learning(view), _memory(view, glyphs)
+    if clock := _clock(view, work, glyphs):
+        # Where the first line is full the time stands in the second, before all but the memory in use.
+        full = bool(learning) and _cells(learning) + len(_GAP) + clock.cell_length > width
+        (memory if full else learning).insert(1 if full else len(learning), clock)
+    return [_joined(parts, width) for parts in (learning, memory, _stages(view, work, glyphs, alive=alive))]
+
+
+def _cells(parts: Sequence[Content]) -> int:
+    """The width of a line of `parts`."""
+    return 1 + sum(part.cell_length for part in parts) + len(_GAP) * (len(parts) - 1)
 
 
 def _joined(parts: list[Content], width: int) -> Content:
     line = Content(" ")
     for number, part in enumerate(parts):
-        gap = "  " if number else ""
+        gap = _GAP if number else ""
         if number and line.cell_length + len(gap) + part.cell_length > width:
             continue
         line = line.append(gap).append(part)
     return line
 
 
-def _clock(view: RunView, work: WorkDone, glyphs: Glyphs) -> str:
+def _clock(view: RunView, work: WorkDone, glyphs: Glyphs) -> Content:
     """Working time of the run, and its pauses apart: `05:01  ‖ 07:45`."""
     if view.started_at is None:
-        return ""
+        return Content("")
     clock = format_duration(work.active_s)
-    return f"{clock}  {glyphs.paused} {format_duration(work.paused_s)}" if work.paused_s >= 1 else clock
+    if work.paused_s < 1:
+        return Content(clock)
+    return Content(f"{clock}  {glyphs.paused} {format_duration(work.paused_s)}")
 
 
 def learning_rate(value: float | None) -> str:
@@ -92,7 +103,7 @@ def learning_rate(value: float | None) -> str:
     return f"{value:.4f}" if value >= 0.001 or value == 0 else f"{value:.1e}"
 
 
-def _learning(view: RunView, clock: str) -> list[Content]:
+def _learning(view: RunView) -> list[Content]:
     parts: list[Content] = []
     if view.phase:
         best = _(" (best {best})").format(best=format_figure(view.best_loss))
@@ -102,7 +113,7 @@ def _learning(view: RunView, clock: str) -> list[Content]:
         parts.append(Content(_("lr {lr}").format(lr=learning_rate(view.lr))))
         speed = "–" if view.tokens_per_s is None else format_rate(view.tokens_per_s)
         parts.append(Content(_("{speed} tok/s").format(speed=speed)))
-    return [*parts, Content(clock)] if clock else parts
+    return parts
 
 
 def _memory(view: RunView, glyphs: Glyphs) -> list[Content]:
