@@ -77,5 +77,5 @@ def _line(row: AppAction, keys: tuple[str, ...]) -> Content:
     if row.help:
         line = line.append(Content.assemble(" ", _(row.help)))
     if row.command:
-        line = line.append(Content.assemble("\n" + " " * 11, (row.command, "$foreground-muted")))
+        line = line.append(Content.assemble("\n" + " " * 11, (row.command, "$text-muted")))
     return line
