@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from engine.corpus.filters.lazy_pattern import LazyPattern
 from engine.corpus.filters.turn import filter_turn
 
 PACKAGES = (
@@ -67,6 +68,8 @@ def _modules() -> Iterator[ModuleType]:
 def _patterns_in(value: Any, depth: int = 3) -> Iterator[re.Pattern[Any]]:
     if isinstance(value, re.Pattern):
         yield value
+    elif isinstance(value, LazyPattern):
+        yield value.compiled()
     elif depth and isinstance(value, dict):
         for part in (*value, *value.values()):
             yield from _patterns_in(part, depth - 1)

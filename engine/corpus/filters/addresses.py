@@ -6,8 +6,9 @@ the text.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+
+from engine.corpus.filters.lazy_pattern import lazy_pattern
 
 _LOOK_BACK = 40
 """Characters before a house number that may belong to the address."""
@@ -16,31 +17,33 @@ _STREET = "路街道巷弄胡同里村园苑城区厦场院坊庄桥屯组队段
 _UNIT_NUMBER = (
     r"[A-Za-z]?-?[0-9]{1,5}(?:-[0-9]{1,4}){0,2}[A-Za-z]?|[A-Za-z]|[一二三四五六七八九十甲乙丙丁]{1,3}"
 )
-_HOUSE = re.compile(
+_HOUSE = lazy_pattern(
     rf"(?:(?<=[{_STREET}])|(?<=[路道街][东西南北中]))(?:(?P<house>[ ]?[甲乙丙丁]?[0-9]{{1,5}}(?:[-之/][0-9]{{1,4}}){{0,2}}[A-Za-z甲乙丙丁]?[ ]?"
     r"(?:号(?![0-9]{0,2}线|机|位|选手|文件|公告|题|电池|字|服务器|元素|种子|球|队|楼梯|病|令|桌|台风|样|模|方案)(?:院|楼|门|大院)?|弄|栋|幢|座|单元)"
     rf"|[ ]?(?:{_UNIT_NUMBER})[ ]?(?:号楼|栋|幢|座|单元))"
     # a name between the street and the building
     r"|[\u4e00-\u9fff]{1,8}?[0-9A-Za-z]{1,4}(?:号楼|栋|幢|座|单元))"
 )
-_UNITS = re.compile(
+_UNITS = lazy_pattern(
     r"(?P<unit>[ ,，、]?(?:[\u4e00-\u9fff]{0,10}?[\u4e00-\u9fff ])?(?<![0-9A-Za-z])"
     rf"(?:{_UNIT_NUMBER})[ ]?(?:号楼|号院|号门|号房|号|弄|栋|幢|座|单元|层|楼|室|户|房|门))"
     r"|(?P<room>(?<=[栋幢座元楼层院])[ ]?-?[A-Za-z]?[0-9]{2,5}(?:-[0-9]{1,4})?(?![0-9A-Za-z年月日元块人个%.]))"
 )
 _MAX_UNITS = 8
-_BEFORE = re.compile(r"[\u4e00-\u9fff0-9A-Za-z·()-]{1,40}\Z")
-_LEAD = re.compile(
+_BEFORE = lazy_pattern(r"[\u4e00-\u9fff0-9A-Za-z·()-]{1,40}\Z")
+_LEAD = lazy_pattern(
     r"(?:住址|住处|住所|地址|家住|住在|住|位于|坐落于|寄到|送到|寄往|寄至|寄给|搬到|搬去|发到|来到|回到|快递到|公司在|家在|单位在|店在|就在|在|寄|送|到|至|往|去|是|为|于|从|了|的|和|与|及)"
 )
-_REGION = re.compile(r"[\u4e00-\u9fff]{1,8}(?:省|市|自治区|自治州|区|县|镇|乡|旗|州|盟|街道)")
-_STRONG = re.compile(
+_REGION = lazy_pattern(r"[\u4e00-\u9fff]{1,8}(?:省|市|自治区|自治州|区|县|镇|乡|旗|州|盟|街道)")
+_STRONG = lazy_pattern(
     r"[\u4e00-\u9fff0-9]{2}(?:路|街|大道|道|巷|弄|胡同|里弄)[东西南北中]?\Z|[\u4e00-\u9fff](?:[东南西北中]|[一二三四五六七八九十])(?:路|街|巷|道)\Z"
 )
-_NUMBERED_STREET = re.compile(
+_NUMBERED_STREET = lazy_pattern(
     r"(?:第|[0-9]|[一二三四五六七八九十]|这|那|每|一|几|哪|两|条|有|该)(?:路|街|道|巷|弄|里|村|园|城|区|场|院|组|队|段|台|桥)\Z"
 )
-_LABEL = re.compile(r"(?:住址|地址|家住|住在|寄到|送到|寄往|寄至|搬到|我住|收货|快递到?)[^。！？\n]{0,30}\Z")
+_LABEL = lazy_pattern(
+    r"(?:住址|地址|家住|住在|寄到|送到|寄往|寄至|搬到|我住|收货|快递到?)[^。！？\n]{0,30}\Z"
+)
 
 
 def find_addresses(text: str) -> Iterator[tuple[int, int]]:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from engine.corpus.filters import checksums
+from engine.corpus.filters.lazy_pattern import lazy_pattern
 from engine.corpus.filters.national_labels import CHECKED_LABELS, LABELS
 
 TYPES = ("ID_CARD", "TAX_NUMBER", "HEALTH_NUMBER", "PERSONAL_NUMBER", "PASSPORT")
@@ -40,7 +41,7 @@ def _labelled(type_: str, words: tuple[str, ...], shape: str, module: str = "") 
     return _Labelled(
         type_,
         forms,
-        re.compile(rf"(?<![a-zà-ÿ0-9_])(?:{labels})(?![a-zà-ÿ]){_FILLER}({shape}){_END}", re.IGNORECASE),
+        lazy_pattern(rf"(?<![a-zà-ÿ0-9_])(?:{labels})(?![a-zà-ÿ]){_FILLER}({shape}){_END}", re.IGNORECASE),
         module,
     )
 
@@ -90,7 +91,7 @@ class _Checked(NamedTuple):
 def _checked(type_: str, shape: str, module: str = "") -> _Checked:
     return _Checked(
         type_,
-        re.compile(rf"(?<![0-9A-Za-z])(?<![0-9A-Za-z][-/.])(?:{shape})(?![0-9A-Za-z])(?![-/.][0-9A-Za-z])"),
+        lazy_pattern(rf"(?<![0-9A-Za-z])(?<![0-9A-Za-z][-/.])(?:{shape})(?![0-9A-Za-z])(?![-/.][0-9A-Za-z])"),
         module,
     )
 

@@ -6,24 +6,25 @@ import re
 from collections.abc import Iterator
 
 from engine.corpus.filters.code_values import in_condition, is_expression, is_keyword
+from engine.corpus.filters.lazy_pattern import lazy_pattern
 
-URL_PASSWORD = re.compile(
+URL_PASSWORD = lazy_pattern(
     r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,64}:([^\s/\"'<>]{1,128})@(?=[A-Za-z0-9.\[\u0080-\uffff-])",
     re.IGNORECASE,
 )
 """The password of `scheme://user:password@host`, whatever the scheme."""
-_URL_PLACEHOLDER = re.compile(
+_URL_PLACEHOLDER = lazy_pattern(
     r"\A(?:[\[({<$%].*|p(?:ass)?w(?:or)?d|pass(?:word)?|x+|\*+|\.+)\Z", re.IGNORECASE
 )
 
-ONE_TIME_CODE = re.compile(
+ONE_TIME_CODE = lazy_pattern(
     r"(?:验证码|校验码|动态码|动态口令|短信码|取件码|(?<![a-z])(?:otp|(?:verification|security|one-time|login|confirmation|auth(?:entication)?|2fa|sms) (?:pass)?code|passcode|bestätigungscode)(?![a-z]))"
     r"\s{0,3}(?:就是|是|为|is|ist)?\s{0,3}[:：=]?\s{0,3}[\"'“]?([0-9]{4,8}|[0-9]{3}[ -][0-9]{3}|[A-Z]-[0-9]{6})(?![0-9A-Za-z]|\s?[位个年次条分秒元%])",
     re.IGNORECASE,
 )
 """A code that was sent to somebody."""
 
-PHRASE = re.compile(
+PHRASE = lazy_pattern(
     r"(?:pass\s?phrase|(?:seed|recovery|mnemonic|backup) (?:phrase|words)|mnemonic|助记词|恢复短语)"
     r"\s{0,3}(?:is|are|是|为)?\s{0,3}[:：=]?\s{0,3}(?:\"([^\"\n]{8,200})\"|'([^'\n]{8,200})'|((?:[a-z]{3,8} ){11,23}[a-z]{3,8})(?![a-z]))",
     re.IGNORECASE,
@@ -34,27 +35,27 @@ _LABEL = r"(?:密\s{0,4}码|口令|passwords?|passwd|pass\s?code|pass\s?phrase|p
 _VALUE = r"([\x21-\x7e]{4,128})"
 _PASSWORD = (
     # with a separator or a verb between label and value
-    re.compile(
+    lazy_pattern(
         _LABEL
         + r"[\"']?\s*+(?::=|[:：](?!:)|={1,3}(?![=>])|=>|->|→|(?<=[\"']),(?=\s?[\"']))\s*+[\"'`「『“]?"
         + _VALUE,
         re.IGNORECASE,
     ),
-    re.compile(
+    lazy_pattern(
         _LABEL
         + r"\s*+(?:就是|是|为|叫做?|改成了?|改为了?|设成了?|设为了?|设置成了?|设置为了?|换成了?|重置为|重置成|用的?是|填|输入?|(?<=\s)(?:is|was|are|ist|lautet|est|es|è|to(?:\s{1,4}be)?|as)(?=\s|:))\s*+[:：]?\s*+[\"'`「『“]?"
         + _VALUE,
         re.IGNORECASE,
     ),
-    re.compile(_LABEL + r"[ \t]?[\"'`「『“]?" + _VALUE, re.IGNORECASE),
+    lazy_pattern(_LABEL + r"[ \t]?[\"'`「『“]?" + _VALUE, re.IGNORECASE),
 )
-_ACCOUNT_AND_PASSWORD = re.compile(
+_ACCOUNT_AND_PASSWORD = lazy_pattern(
     r"(?:账号|帐号|用户名?|login)\s*+(?:/|和|、|及|&)?\s*+密\s{0,4}码\s*+(?:[:=：是为]|分别是)*+\s*+([\x21-\x7e]{2,64})\s*+[/，,、和]\s*+"
     + _VALUE,
     re.IGNORECASE,
 )
 
-COMMAND_PASSWORD = re.compile(
+COMMAND_PASSWORD = lazy_pattern(
     # short options with a password; a separate `-p` prompts for it
     r"(?<![A-Za-z])(?:"
     r"(?:mysql|mariadb)[a-z-]{0,20}(?: [^\n|;&`]{0,160})?? -p(?!ort|assw|rotocol)|sshpass -p {0,8}|redis-cli(?: [^\n|;&`]{0,160})?? -a {0,8}"
@@ -62,7 +63,7 @@ COMMAND_PASSWORD = re.compile(
     r")[\"']?([^\s\"'`<>$%{\[(\u0080-\uffff][^\s\"'`\u0080-\uffff]{3,127})"
 )
 
-NOT_A_VALUE = re.compile(
+NOT_A_VALUE = lazy_pattern(
     r"\A(?:str(?:ing)?|int|bool|none|null|nil|undefined|true|false|required|optional|invalid|incorrect|wrong|correct|expired|empty|missing|hash(?:ed)?|field|input|text|varchar.*|admin_?password|default|"
     r"protected|encrypted|strength|manager|reset|change|forgot(?:ten)?|policy|generator|and|the|your|my|for|not|too|very|with|that|this|from|used|stored|secure|safe|weak|strong|needed|here|"
     r"y?our[_-]?(?:secure[_-]?)?(?:password|key|token|secret)s?(?:[_-]?here)?|(?:my|new|old|user|db|the)?[_-]?pass(?:word|wd)?s?|pwd|x{3,}|\*{3,}|\.{3,}|[•●]+|-{3,}|_{3,}|<[^<>]*>?|\$\{.*|\$[A-Za-z_]\w*|\{\{?\w*\}?\}?|%\(?\w*\)?s?|\[\w*\]?|"
@@ -112,7 +113,7 @@ def _looks_random(value: str) -> bool:
 _ODD_I = re.compile("[\u0130\u0131]")
 """Letters that match an i without its case and are none in lower case."""
 _LABELS = ("口令", "pass", "kennwort", "contraseña", "senha", "hasło", "пароль", "パスワード", "비밀번호", "wachtwoord", "lösenord")  # fmt: skip
-_SHORT_LABEL = re.compile(r"(?:(?<![a-z])p(?:wd|sw|in)(?![a-z])|密\s{0,4}码|pin码)")
+_SHORT_LABEL = lazy_pattern(r"(?:(?<![a-z])p(?:wd|sw|in)(?![a-z])|密\s{0,4}码|pin码)")
 
 
 def _may_be_labelled(lower: str) -> bool:

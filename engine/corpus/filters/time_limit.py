@@ -26,8 +26,11 @@ class TurnTimeout(BaseException):
 
 
 class _TimedTurn:
+    seconds = math.inf
+    """Processor time that the turn may take."""
     deadline = math.inf
-    """Processor time of the main thread at which the turn is given up."""
+    """Processor time of the main thread at which it is given up; inf until the first interruption within the turn,
+    since a look at the clock for each turn would cost more than many of them."""
 
 
 @contextmanager
@@ -43,9 +46,13 @@ def interruptible(check: Callable[[], None] | None = None) -> Iterator[None]:
     def tick(_number: int, _frame: FrameType | None) -> None:
         if check is not None:
             check()
-        if time.thread_time() > _TimedTurn.deadline:
-            _TimedTurn.deadline = math.inf
+        if _TimedTurn.seconds == math.inf:
+            return
+        now = time.thread_time()
+        if now > _TimedTurn.deadline:
+            _TimedTurn.seconds = math.inf
             raise TurnTimeout
+        _TimedTurn.deadline = min(_TimedTurn.deadline, now + _TimedTurn.seconds)
 
     before = signal.signal(signal.SIGVTALRM, tick)
     signal.setitimer(signal.ITIMER_VIRTUAL, _TICK_S, _TICK_S)
@@ -63,7 +70,8 @@ class TurnLimit:
         self._seconds = _BASE_S + characters / _CHARACTERS_PER_S
 
     def __enter__(self) -> None:
-        _TimedTurn.deadline = time.thread_time() + self._seconds
+        _TimedTurn.seconds = self._seconds
+        _TimedTurn.deadline = math.inf
 
     def __exit__(self, *_: object) -> None:
-        _TimedTurn.deadline = math.inf
+        _TimedTurn.seconds = math.inf

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from engine.corpus.filters.lazy_pattern import lazy_pattern
+
 _UPPER = "A-ZÀ-ÖØ-Þ"
 _LETTER = "A-Za-zÀ-ÖØ-öø-ÿ"
 _WORD = rf"[{_UPPER}0-9][{_LETTER}0-9.'’-]{{0,24}}+"
@@ -23,21 +25,21 @@ _EN_TOWN = (
     rf"(?:,? (?:[{_UPPER}][{_LETTER}.'’-]{{1,20}} ?){{1,3}})?"
     r"(?:,? (?:[A-Z]{2}|[A-Z][a-z]{3,14})\.? [0-9]{5}(?:-[0-9]{4})?(?![0-9])|,? [A-Z]{1,2}[0-9][0-9A-Z]? ?[0-9][A-Z]{2}(?![A-Za-z0-9])|,? [A-Z]{2} [A-Z][0-9][A-Z] ?[0-9][A-Z][0-9]|,? [A-Z]{2,3} [0-9]{4}(?![0-9]))"
 )
-ENGLISH = re.compile(
+ENGLISH = lazy_pattern(
     rf"(?<![0-9A-Za-z.,/:#$€£-])(?P<unit>(?:[Ff]lat|[Aa]pt\.?|[Uu]nit|[Ss]uite) [0-9A-Za-z]{{1,5}},? )?(?P<number>{_HOUSE}),? (?:(?:[NSEW]{{1,2}}|North|South|East|West)\.? )?"
     rf"(?:{_WORD} ){{1,3}}?(?P<type>{_EN_TYPE})(?![{_LETTER}])\.?(?: (?:NE|NW|SE|SW|N|S|E|W|North|South|East|West)(?![{_LETTER}])\.?)?{_EN_UNIT}"
     rf"(?P<town>{_EN_TOWN})?"
 )
-_EN_TOWN_ALONE = re.compile(
+_EN_TOWN_ALONE = lazy_pattern(
     # the last line of an address, in a text that names one: "Springfield, IL 62704"
     rf"(?<![{_LETTER}])(?:[{_UPPER}][{_LETTER}.'’-]{{1,20}} ){{0,2}}[{_UPPER}][{_LETTER}.'’-]{{1,20}}, [A-Z]{{2}} [0-9]{{5}}(?:-[0-9]{{4}})?(?![0-9])"
 )
-PO_BOX = re.compile(
+PO_BOX = lazy_pattern(
     r"(?<![A-Za-z])(?:P\.? ?O\.? ?Box|Postfach|Apartado(?: de [Cc]orreos)?|Boîte [Pp]ostale|Postbus|Casella [Pp]ostale) [0-9]{1,6}(?![0-9])"
 )
 
 _DE_STEM = r"(?:straße|strasse|str\.|gasse|allee|chaussee|damm|ufer|steig|stieg|pfad|weg|platz|promenade)"
-GERMAN = re.compile(
+GERMAN = lazy_pattern(
     rf"(?<![{_LETTER}-])(?:"
     rf"(?P<one>[{_UPPER}][{_LETTER}.-]{{1,30}}?(?:{_DE_STEM}|-(?:Straße|Strasse|Str\.|Platz|Allee|Weg|Ring|Damm|Ufer|Promenade|Gasse)))"
     rf"|(?:[{_UPPER}][{_LETTER}.-]{{1,24}} ){{1,3}}(?:Straße|Strasse|Str\.|Weg|Platz|Allee|Gasse|Ring|Damm|Ufer|Chaussee|Promenade)"
@@ -45,51 +47,51 @@ GERMAN = re.compile(
     rf")[ ]?(?P<house>[0-9]{{1,4}}(?: ?[a-zA-Z](?![{_LETTER}]))?(?:[-/–][0-9]{{1,4}}[a-z]?)?)(?![0-9.]{{0,1}}[0-9%€])(?:,? (?:[0-9]{{1,2}}\. (?:OG|Stock)|EG|Whg\.? ?[0-9]+|Top [0-9]+))?"
     rf"(?P<town>,?[ \n](?:[DA]-|CH-)?[0-9]{{4,5}} [{_UPPER}][{_LETTER}-]{{2,24}}(?: (?:am|an der|im|bei|a\. ?[MD]\.) ?(?:[{_UPPER}][{_LETTER}]{{2,16}})?)?)?"
 )
-_DE_COMMON = re.compile(
+_DE_COMMON = lazy_pattern(
     r"(?:arbeits|park|sitz|spiel|steh|stell|lehr|schul|studien|markt|speicher|tabellen|steck|liege|sport|flug|start|tages|um|aus|ab|hin|rück|fort|rechts|stand|ein|vor|be|lösungs|er)(?:platz|weg|damm|steig|ufer|stieg)\Z",
     re.IGNORECASE,
 )
 
-FRENCH = re.compile(
+FRENCH = lazy_pattern(
     rf"(?<![0-9A-Za-z.,/-])[0-9]{{1,4}}(?: ?(?:bis|ter|quater))?,? (?:[Rr]ue|[Aa]venue|[Aa]v\.|[Bb]oulevard|[Bb]d\.?|[Pp]lace|[Aa]llée|[Ii]mpasse|[Cc]hemin|[Qq]uai|[Rr]oute|[Cc]ours|[Ss]quare|[Pp]assage|[Ff]aubourg)"
     rf"(?: {_SMALL}){{0,2}}[ '’]?{_WORD}(?: {_WORD}){{0,3}}(?P<town>,? ?[0-9]{{5}} [{_UPPER}][{_LETTER}-]{{2,24}}(?: [{_UPPER}][{_LETTER}-]{{2,24}})?)?"
 )
-SOUTHERN = re.compile(
+SOUTHERN = lazy_pattern(
     rf"(?<![{_LETTER}])(?:[Cc]alle|C/ ?|[Aa]venida|[Aa]vda\.?|[Aa]v\.|[Pp]laza|[Pp]aseo|[Cc]amino|[Cc]arrer|[Cc]arretera|[Cc]arrera|[Cc]ra\.?|[Vv]ia|[Vv]iale|V\.le|[Pp]iazza|P\.zza|[Cc]orso|[Vv]icolo|[Ll]argo|[Rr]ua|[Tt]ravessa|[Pp]raça|[Ee]strada|[Aa]lameda)"
     rf" ?(?:{_SMALL}[ '’]?){{0,2}}{_WORD}(?:(?: {_SMALL})?[ '’]{_WORD}){{0,3}}?,? ?(?:n[º°.o]{{1,2}} ?|núm\.? ?|# ?)?{_HOUSE}(?![0-9])(?:,? ?(?:[0-9]{{1,2}}[ºª°] ?[A-Za-z]{{0,3}}|piso [0-9]+|int\. ?[0-9]+|apto\.? ?[0-9]+))?"
     rf"(?P<town>,? ?(?:- )?[0-9]{{4,5}}(?:-[0-9]{{3}})? [{_UPPER}][{_LETTER}-]{{2,24}}(?: [{_UPPER}][{_LETTER}-]{{2,24}})?)?"
 )
-DUTCH = re.compile(
+DUTCH = lazy_pattern(
     rf"(?<![{_LETTER}])[{_UPPER}][{_LETTER}-]{{1,24}}(?:straat|laan|gracht|kade|dijk|singel|plein|steeg|gatan|vägen|gade|vej|veien|gata|katu|tie|ulica|utca) [0-9]{{1,4}}(?: ?[A-Za-z](?![{_LETTER}]))?(?![0-9.]{{0,1}}[0-9%])"
     rf"(?:,? [0-9]{{4}} ?[A-Z]{{2}} [{_UPPER}][{_LETTER}-]{{2,24}}|,? [0-9]{{3}} ?[0-9]{{2}} [{_UPPER}][{_LETTER}-]{{2,24}}|,? [0-9]{{4}} [{_UPPER}][{_LETTER}-]{{2,24}})?"
 )
-POLISH = re.compile(
+POLISH = lazy_pattern(
     rf"(?<![{_LETTER}])(?:[Uu]l\.|[Aa]l\.|[Oo]s\.|ул\.|улица|пр\.|проспект|пер\.) ?[{_UPPER}А-ЯЁ][\w.-]{{1,24}}(?: [{_UPPER}А-ЯЁ][\w.-]{{1,24}}){{0,2}}?,? ?(?:д\. ?|дом )?[0-9]{{1,4}}[A-Za-zА-я]?(?:/[0-9]{{1,4}})?(?:,? ?(?:m\.|кв\.) ?[0-9]{{1,4}})?(?:,? [0-9]{{2}}-[0-9]{{3}} [{_UPPER}]\w{{2,20}})?"
 )
-JAPANESE = re.compile(
+JAPANESE = lazy_pattern(
     r"(?:〒 ?[0-9]{3}-[0-9]{4} ?)?(?:东京都|東京都|北海道|(?:大阪|京都)府|[\u4e00-\u9fff]{2,3}(?:県|县(?=[^0-9]{1,20}[0-9]{1,4}(?:丁目|番地))))[\u3040-\u30ff\u4e00-\u9fff]{1,20}?(?:[0-9]{1,4}(?:丁目|番地?|号|[-−ー之の])?){1,4}(?:[0-9]{1,4})?(?:号室)?"
     r"|〒 ?[0-9]{3}-[0-9]{4}"
 )
-KOREAN = re.compile(
+KOREAN = lazy_pattern(
     r"(?:[\uac00-\ud7a3]{2,8}(?:특별시|광역시|도|시) )?(?:[\uac00-\ud7a3]{1,8}(?:시|구|군) ){1,2}[\uac00-\ud7a30-9]{1,12}(?:로|길|동) ?[0-9]{1,4}(?:-[0-9]{1,4})?(?:번지|번길 ?[0-9]{1,4})?(?:,? ?[0-9]{1,4}동)?(?: ?[0-9]{1,4}호)?"
 )
 
 _YEAR = re.compile(r"(?:1[89]|20)[0-9]{2}")
-_LABEL = re.compile(
+_LABEL = lazy_pattern(
     r"(?:live|lives|living|address|ship|deliver|send|mail|moved?|reside[sd]?|located|home|house|office|at|to|wohn\w{0,3}|adresse|anschrift|habite|vivo|abito|moro|dirección|indirizzo)\W{1,3}(?:\w{1,12}\W{1,2}){0,3}\Z",
     re.IGNORECASE,
 )
-_PART = re.compile(
+_PART = lazy_pattern(
     r"(?:chapter|section|step|part|table|figure|page|version|lesson|episode|season|volume|level|act|scene|day|week|top|first|article|rule|item|windows|phase|unit)\W{1,2}\Z",
     re.IGNORECASE,
 )
 _STREETS = frozenset(("Street", "St", "Avenue", "Ave", "Road", "Rd", "Lane", "Ln", "Boulevard", "Blvd"))
-_COUNT_OF_THINGS = re.compile(
+_COUNT_OF_THINGS = lazy_pattern(
     r"[2-9] (?!Kings|Queens|Princes|Saints)[A-Z][a-z]{2,}(?:[^su]s|ies|ves) [A-Z][a-z]+\Z"
 )
 """A title such as "9 Lives Lane" is no address by itself."""
 _GOES_ON = re.compile(" [a-z]")
-_NO_STREET = re.compile(
+_NO_STREET = lazy_pattern(
     r"(?:Hard|Google|Flash|Test|Disk|USB|Thumb|One|Tape|Cloud|Supreme|Federal|District|Milky|Best|Only|Right|Easy|Other|Same|Wall|Sesame|Times|Food|First|Second|Third|Three|Two|Four|Five|Core) (?:Drive|Court|Way|Street|Place|Square|Circle|Row|Loop|Dr|St|Pl)\Z"
 )
 
@@ -185,8 +187,8 @@ def _is_street(text: str, match: re.Match[str], pattern: re.Pattern[str]) -> boo
     )
 
 
-_ENGLISH_TOO = re.compile(r"[0-9]{1,4} (?:Place|Square|Route|Passage|Avenue|Boulevard|Cours) [A-Za-z]++\Z")
-_IN_ITALIAN = re.compile(
+_ENGLISH_TOO = lazy_pattern(r"[0-9]{1,4} (?:Place|Square|Route|Passage|Avenue|Boulevard|Cours) [A-Za-z]++\Z")
+_IN_ITALIAN = lazy_pattern(
     r"(?<!\w)(?:in|abito|abita|indirizzo|residente|casa|vivo|sede)\W{1,3}(?:\w{1,12}\W{1,3}){0,3}\Z",
     re.IGNORECASE,
 )
