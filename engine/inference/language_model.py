@@ -20,6 +20,7 @@ import msgspec
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import UsageProblem
+from engine.core.seeds import usable_seed
 from engine.models.chatml import MaskedTokens
 
 OnTokens = Callable[[int], None]
@@ -178,8 +179,8 @@ class LanguageModel(Protocol):
 
 
 def seed_of(sampling: Sampling) -> int:
-    """The seed of `sampling`, else a random one."""
-    return secrets.randbits(31) if sampling.seed is None else sampling.seed
+    """The seed of `sampling`, as `usable_seed`, else a random one."""
+    return secrets.randbits(31) if sampling.seed is None else usable_seed(sampling.seed)
 
 
 def collect(stream: Iterable[str | Generated]) -> tuple[str, Generated]:

@@ -52,7 +52,7 @@ class TokenSampler:
 
     def __init__(self, sampling: Sampling, seed: int) -> None:
         self._sampling = sampling
-        self._random = torch.Generator().manual_seed(seed % 2**63)
+        self._random = torch.Generator().manual_seed(seed)
 
     def sample(self, logits: Tensor) -> int:
         """The next token from logits `(vocab,)`. Raises RunFailed when one of them is NaN."""

@@ -9,6 +9,7 @@ import msgspec
 
 from engine.core.errors import UsageProblem
 from engine.core.i18n import _
+from engine.core.seeds import usable_seed
 from engine.core.settings import Settings
 from engine.runs.kinds import TrainParams
 from engine.training.lr_schedule import Schedule
@@ -183,7 +184,7 @@ def recipe_for(
         max_memory_gb=params.max_memory_gb,
         clip=recipe.clip if params.clip is None else params.clip,
         checkpoint_every_s=params.checkpoint_every_s,
-        seed=params.seed,
+        seed=usable_seed(params.seed),
         **rates,
     )
 

@@ -137,6 +137,12 @@ def _names(value: str) -> list[str]:
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
+def _seed(value: int) -> int:
+    from engine.core.seeds import usable_seed
+
+    return usable_seed(value)
+
+
 def _seconds(minutes: float) -> float:
     return minutes * 60
 
@@ -161,7 +167,7 @@ MIN_CORPUS = Option(
 )
 BATCH_SIZE = Option(name="batch_size", type=int, least=1, help=N_("Batch size: sequences per step."))
 LR = Option(name="lr", type=float, least=0.0, above=0, up_to=10, help=N_("Peak learning rate."))
-SEED = Option(name="seed", type=int, default=0, help=N_("Random seed."))
+SEED = Option(name="seed", type=int, default=0, convert=_seed, help=N_("Random seed."))
 CHECKPOINT_EVERY = Option(
     name="checkpoint_every",
     type=float,

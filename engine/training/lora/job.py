@@ -63,7 +63,7 @@ class LoraJob(TrainingJob):
 
     def accumulate(self, batch: Batch) -> float:
         # Seeds dropout by batch number, so that a resumed run drops the same units.
-        torch.manual_seed((self.recipe.seed << 32) + self.state.batches_drawn)
+        torch.manual_seed((self.recipe.seed % 2**32 << 32) + self.state.batches_drawn)
         return super().accumulate(batch)
 
     def _losses(self, part: MicroBatch) -> Tensor:

@@ -61,6 +61,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         import asyncio
 
+        from engine.core.seeds import usable_seed
         from engine.inference.client import InferenceClient
         from engine.inference.language_model import Sampling
 
@@ -68,7 +69,12 @@ def register(app: typer.Typer) -> None:
         chat = TerminalChat(
             InferenceClient(ws),
             _with_adapter(ws, adapter, model) if adapter is not None else _choose_model(ws, model),
-            Sampling(temperature=temperature, top_p=top_p, max_bytes=max_bytes, seed=seed),
+            Sampling(
+                temperature=temperature,
+                top_p=top_p,
+                max_bytes=max_bytes,
+                seed=None if seed is None else usable_seed(seed),
+            ),
             system,
         )
         if prompt is not None or demo:
