@@ -12,11 +12,11 @@ from engine.core.files import atomic_file, check_free_space, fsync_dir, locked_f
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.models.card import ADAPTER_CONFIG, CARD_FILE
+from engine.models.catalog import check_usable
 from engine.models.fetch import FetchableModel, Progress, fetch
-from engine.models.gguf.header import read_summary
-from engine.models.hf_directory import read_config, read_directory
+from engine.models.hf_directory import read_config
 from engine.models.registry import GGUF_SUFFIX, NAME
-from engine.models.resolve import ModelPlace, find_place
+from engine.models.resolve import ModelOrigin, ModelPlace, find_place, kind_of
 
 _CHUNK = 16 << 20
 _NOT_COPIED = (
@@ -41,17 +41,16 @@ def add_model(
     under its own name.
 
     It is copied, so that it stays when `source` goes; with `link` a link to it is made. The place of the model is
-    returned; it may be of a kind that is not trained (`catalog.ListedModel.problem`).
+    returned.
 
-    Raises BadInput when `source` is no model, UsageProblem for a name that is taken or invalid, RunFailed when the disk
-    is too full, OSError.
+    Raises BadInput when `source` is no model or of a kind that no command can load, UsageProblem for a name that is taken
+    or invalid, RunFailed when the disk is too full, OSError.
     """
     source = source.absolute()
     is_file = source.is_file()
-    if is_file:
-        read_summary(source)  # raises for what is not GGUF
-    else:
+    if not is_file:
         _check_directory(source)
+    check_usable(ModelPlace(str(source), kind_of(source), ModelOrigin.PATH, source))
     name = name or (source.stem if source.suffix == GGUF_SUFFIX else source.name)
     _check_name(ws, name)
     root = ws.adapters if (source / ADAPTER_CONFIG).is_file() else ws.models
@@ -96,8 +95,6 @@ def _check_directory(folder: Path) -> None:
         raise BadInput(
             _("this is neither a GGUF file nor a Hugging Face directory (config.json)"), path=folder
         )
-    if not any(folder.glob("*.safetensors")):
-        raise BadInput(read_directory(folder).problem or _("the model has no weights"), path=folder)
 
 
 def _check_name(ws: Workspace, name: str) -> None:

@@ -23,10 +23,12 @@ from engine.models.hf_directory import (
     TEXT_PART_LOADS,
     config_problem,
     no_attention,
+    no_weights,
     not_causal,
     other_senses,
     read_config,
     tokenizer_problem,
+    unreadable,
     vocabulary_problem,
 )
 from engine.models.ollama.client import MODEL_PREFIX
@@ -34,7 +36,6 @@ from engine.models.registry import GGUF_SUFFIX
 from engine.models.resolve import ModelKind, ModelOrigin, find_place, kind_of
 
 FOUR_BIT = "4bit"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _HEADER_LIMIT = 100 << 20
 _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}  # fmt: skip
 _SAMPLES, _SAMPLE = 64, 1 << 16
@@ -223,11 +224,20 @@ def _config(folder: Path) -> Any:
     file = folder / CONFIG_FILE
     if not file.is_file():
         raise BadInput(_("there is no model in this directory"), path=folder, hint="h2q-tui models list")
-    unfit = config_problem(read_config(folder) or {})
+    stored = read_config(folder)
+    unfit = unreadable() if stored is None else config_problem(stored)
     if unfit:
         raise BadInput(unfit, path=file)
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig, __version__
 
+    kind = str((stored or {}).get("model_type") or "?")
+    if kind not in CONFIG_MAPPING:
+        raise BadInput(
+            _("{kind} is not an architecture that transformers {version} knows").format(
+                kind=kind, version=__version__
+            ),
+            path=file,
+        )
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as problem:  # broken files make transformers raise anything
@@ -309,15 +319,8 @@ def weight_files(folder: Path) -> list[Path]:
     if missing is not None:
         raise BadInput(_("a weights file is missing"), path=missing)
     if not files:
-        pickled = next((file for kind in _PICKLES for file in folder.glob(kind)), None)
-        if pickled is not None:
-            raise BadInput(
-                _(
-                    "the weights are a pickle file, which can run code when loaded; only safetensors files are read"
-                ),
-                path=pickled,
-            )
-        raise BadInput(_("the model has no weights"), path=folder, hint="h2q-tui models list")
+        text, path = no_weights(folder)
+        raise BadInput(text, path=path, hint="h2q-tui models list")
     return files
 
 

@@ -80,7 +80,7 @@ def describe_model(place: ModelPlace) -> ListedModel:
 def check_base(place: ModelPlace, mode: str) -> None:
     """Raises what speaks against training on the model in `mode` ("native", "lora", "auto" …), before a run begins.
 
-    BadInput for a model of a kind that is not trained, UsageProblem for one that another mode trains.
+    BadInput as `check_usable`, UsageProblem for a model that another mode trains.
     """
     if place.kind is ModelKind.NATIVE:
         if mode == "lora":
@@ -94,7 +94,14 @@ def check_base(place: ModelPlace, mode: str) -> None:
             _("{mode} trains the built-in model, and {name} is another").format(mode=mode, name=place.name),
             hint=shell_command("h2q-tui", "train", "--mode", "lora", "--model", place.reference),
         )
-    if place.kind in (ModelKind.HF, ModelKind.GGUF) and (problem := describe_model(place).problem):
+    check_usable(place)
+
+
+def check_usable(place: ModelPlace) -> None:
+    """Raises BadInput for a base on disk that no command can load, as far as a list shows: another kind, broken files."""
+    if place.folder is None or place.kind not in (ModelKind.HF, ModelKind.GGUF):
+        return
+    if problem := describe_model(place).problem:
         raise BadInput(problem, path=place.folder, hint="h2q-tui models list")
 
 

@@ -23,6 +23,7 @@ TOKENIZER_FILES = (
     "tekken.json",
 )
 """Files of which every tokenizer has one."""
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ModelWithLMHead")
 TEXT_PART_LOADS = ("qwen3_5", "qwen3_5_moe")
 """Model types with pictures of which transformers loads the language model alone."""
@@ -52,7 +53,7 @@ def read_directory(folder: Path) -> DirectorySummary:
     """The summary of the model in `folder`; a broken or missing config.json becomes its problem."""
     config = read_config(folder)
     if config is None:
-        return DirectorySummary("", "", 0, 0, _("the model's configuration cannot be read"))
+        return DirectorySummary("", "", 0, 0, unreadable())
     text = config.get("text_config")
     fields = {**config, **text} if isinstance(text, dict) else config
     context = next((fields[key] for key in _CONTEXT_KEYS if isinstance(fields.get(key), int)), 0)
@@ -63,7 +64,7 @@ def read_directory(folder: Path) -> DirectorySummary:
         context=context,
         bytes=size,
         problem=config_problem(config)
-        or ("" if size else _("the model has no weights"))
+        or ("" if size else no_weights(folder)[0])
         or tokenizer_problem(folder),
     )
 
@@ -93,6 +94,22 @@ def config_problem(config: Mapping[str, Any]) -> str:
     if kind not in TEXT_PART_LOADS and classes and not classes[0].endswith(_CAUSAL):
         return not_causal(kind, classes[0])
     return ""
+
+
+def unreadable() -> str:
+    """The sentence for a config.json that is broken or no mapping."""
+    return _("the model's configuration cannot be read")
+
+
+def no_weights(folder: Path) -> tuple[str, Path]:
+    """(the sentence for a directory without safetensors files, the path it is about)."""
+    pickled = next((file for kind in _PICKLES for file in sorted(folder.glob(kind))), None)
+    if pickled is None:
+        return _("the model has no weights"), folder
+    return (
+        _("the weights are a pickle file, which can run code when loaded; only safetensors files are read"),
+        pickled,
+    )
 
 
 def no_attention(kind: str) -> str:

@@ -37,7 +37,7 @@ def run_validate(ctx: RunContext) -> RunResult:
     with MemoryStore(ctx.workspace.memory_db) as store:
         window = current_window(store)
         if window is None:
-            raise NotEnoughData(_("there is no test set yet"), hint="h2q-tui corpus build")
+            raise NotEnoughData(_("there is no test set yet"), hint="h2q-tui train")
         texts = existing_texts(card) if card is not None else []
         report = validate_candidate(ctx, plan, store, window, base=base, new=new, texts=texts)
     if params.promote:

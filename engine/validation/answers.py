@@ -17,8 +17,10 @@ QUESTIONS = 6
 """Questions that both models answer."""
 SHOWN = 3
 """How many of them the report shows."""
-ANSWER_BYTES = 200
-SAMPLING = Sampling(temperature=0.3, top_p=0.9, max_bytes=ANSWER_BYTES, seed=0)
+ANSWER_BYTES = 400
+"""Most of an answer: about a paragraph, so that the manner of its end is seen too."""
+SAMPLING = Sampling(max_bytes=ANSWER_BYTES, seed=0)
+"""As a chat samples, so that the report shows what a chat would say; small models repeat themselves at lower temperatures."""
 GRAM = 4
 """Length in characters of the n-grams for repetition."""
 

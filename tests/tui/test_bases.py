@@ -56,7 +56,7 @@ async def test_the_sheet_names_a_base_with_its_figures_and_a_refused_one_with_it
     add_model(ws, write_gguf(tmp_path / "tiny.gguf", directory), "small")
     config = json.loads((directory / "config.json").read_text()) | {"architectures": ["Qwen3Model"]}
     (directory / "config.json").write_text(json.dumps(config))
-    add_model(ws, directory, "embedder")
+    directory.rename(ws.models / "embedder")
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         await _lora_sheet(app, pilot)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 WIDTH = 78
 """Cells of a line of an answer."""
 LABEL = 9
-MOST_LINES = 4
+MOST_LINES = 7
 """Lines of an answer that are shown."""
 
 

@@ -62,8 +62,29 @@ def model_place(ws: Workspace, name: str) -> ModelPlace:
 
 
 def model_reference(ws: Workspace, name: str) -> str:
-    """The model `name` as every process of the program finds it. Raises as `model_place`."""
-    return model_place(ws, name).reference
+    """The model `name` as every process of the program finds it. Raises as `model_place` and `check_usable`."""
+    from engine.models.catalog import check_usable
+
+    place = model_place(ws, name)
+    check_usable(place)
+    return place.reference
+
+
+def loadable_model(ws: Workspace, name: str) -> ModelPlace:
+    """As `model_place`, of a model whose headers have all been read, so that a refusal leaves no run behind.
+
+    Raises BadInput for a model of a kind that is not supported and for broken files, also of an adapter's base;
+    ServiceUnreachable for a tag outside the local stores while Ollama does not answer.
+    """
+    from engine.models.base_models import find_base
+    from engine.models.catalog import check_usable
+    from engine.models.resolve import ModelKind
+
+    place = model_place(ws, name)
+    check_usable(place)
+    if place.kind is not ModelKind.NATIVE:
+        find_base(ws, place.reference)
+    return place
 
 
 def locate_workspace() -> Workspace:

@@ -129,6 +129,11 @@ class GgufReader:
         if self.file.read(4) != b"GGUF":
             raise BadInput(_("this is not a GGUF file"), path=self.path)
         version: int = self.scalar("I")
+        if version in (2 << 24, 3 << 24):
+            raise BadInput(
+                _("the GGUF file is for big-endian machines; only little-endian files are read"),
+                path=self.path,
+            )
         if version not in (2, 3):
             raise BadInput(
                 _("GGUF version {version} is not supported; versions 2 and 3 are").format(version=version),

@@ -156,6 +156,8 @@ def _add_command() -> Callable[..., None]:
 
         ws = session.workspace()
         source = session.output_path(path)
+        if source.exists():
+            session.loadable_model(ws, str(source))
         with _drawn_progress(0) as progress:
             place = add_model(ws, source, name, link=link, progress=progress)
         model = describe_model(place)
@@ -164,10 +166,7 @@ def _add_command() -> Callable[..., None]:
                 name=place.reference, path=model.path
             )
         )
-        if model.problem:
-            output.echo(_("not to be trained on: {reason}").format(reason=model.problem))
-        else:
-            _say_next(place.reference)
+        _say_next(place.reference)
         if session.options.json:
             output.echo_json(_base_summary(model))
 

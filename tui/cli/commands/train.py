@@ -138,6 +138,5 @@ def _base(ws: Workspace, name: str, mode: str) -> ModelPlace:
     """The model to train on, as the run finds it. Raises BadInput and UsageProblem, before the run exists."""
     from engine.models.catalog import check_base
 
-    place = session.model_place(ws, name)
-    check_base(place, mode)
-    return place
+    check_base(session.model_place(ws, name), mode)
+    return session.loadable_model(ws, name)

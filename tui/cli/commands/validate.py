@@ -134,8 +134,7 @@ def _compare_models(ws: Workspace, base: str | None, new: str, promote: bool) ->
     base = base or in_use(ws)
     if base is None:
         raise BadInput(_("there is no model in use to compare with"), hint="h2q-tui train --mode scratch")
-    # Fails on unknown names before a run is created.
-    base, new = session.model_reference(ws, base), session.model_reference(ws, new)
+    base, new = (session.loadable_model(ws, name).reference for name in (base, new))
     params = ValidateParams(base=base, new=new, promote=promote)
     followed = follow_in_terminal(ws, make_spec(ws.root, params, language=language()))
     finished = followed.view.finished
