@@ -155,7 +155,7 @@ def rows() -> list[dict[str, str]]:
 
 def train_ours(folder: Path, gguf: Path, steps: int, name: str) -> TrainedFigures:
     """Runs the program's own command. Its training part ends when the stage of that name does."""
-    from engine.runs.events import Evaluated, StageChanged, Step
+    from engine.runs.events import CheckpointWritten, StageChanged, Step
     from engine.runs.journal import JournalReader
 
     workspace = folder / name
@@ -182,13 +182,13 @@ def train_ours(folder: Path, gguf: Path, steps: int, name: str) -> TrainedFigure
         and (record.event.name, record.event.state) == ("lora", "done")
     )
     done = [(record.t, record.event) for record in records if isinstance(record.event, Step)]
-    # `wall_s` counts from the moment before the first evaluation.
     first_ts, first = done[0]
-    evaluated = next(record.t for record in records if isinstance(record.event, Evaluated))
+    # The last thing before the first step.
+    ready = next(record.t for record in records if isinstance(record.event, CheckpointWritten))
     last_ts, last = done[-1]
     (adapter,) = workspace.glob("**/adapter_config.json")
     return TrainedFigures(
-        ready_s=evaluated - epoch,
+        ready_s=ready - epoch,
         whole_s=whole - epoch,
         cpu_s=usage.ru_utime + usage.ru_stime,
         peak_mb=usage.ru_maxrss / 1024,

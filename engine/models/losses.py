@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.models.threads import single_threaded
+
 CHUNK_BYTES = 32 << 20
 """Size of the float32 logits of one chunk."""
 
@@ -134,6 +136,7 @@ def logit_chunks(model: Any, ids: Tensor, *, linear_head: bool) -> Iterator[Tens
 
 
 @torch.no_grad()
+@single_threaded()
 def has_linear_head(model: Any) -> bool:
     """Whether the logits are exactly the head applied to the last hidden states, checked on four tokens."""
     head = model.get_output_embeddings()

@@ -117,7 +117,7 @@ def replan_steps(job: TrainingJob, eta: EtaEstimator, seconds: float) -> None:
 def measure_step_times(job: TrainingJob) -> EtaEstimator:
     """The measured times of a job, else a few timed steps of each stage on copies; model, optimizer and data are
     unchanged."""
-    evaluations = 1 / job.recipe.eval_every + 1 if job.general else 0.0
+    evaluations = 1 / job.eval_every + 1 if job.general else 0.0
     known = job.measured_work()
     if known is not None:
         return EtaEstimator(

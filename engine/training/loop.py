@@ -68,7 +68,7 @@ def train(job: TrainingJob) -> LoopState:
         governor.check_budget(saver)
         replan_steps(job, eta, metrics.seconds)
         last = state.step >= state.max_steps
-        if last or state.step % max(1, round(recipe.eval_every * state.max_steps)) == 0:
+        if last or state.step % max(1, round(job.eval_every * state.max_steps)) == 0:
             governor.evaluate(metrics, recipe.eval_bytes)
         metrics.sample(last=last)
         if last or metrics.epoch >= state.epoch + 1:

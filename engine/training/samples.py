@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from engine.runs.context import RunContext
 
 TIME_SHARE = 0.03
-"""Share of a phase's time that samples may take. One that takes longer than that is paid back before the next."""
+"""Share of a phase's time that samples may take: one begins when the share has room for it."""
 SHORTEST_S = 0.05
-"""Seconds of allowance from which a sample is begun."""
+"""Seconds of allowance from which a sample is begun, where it is not known to take longer."""
 GROWTH = 0.02
 """Samples are at least this share of the elapsed time apart: their number stays bounded in a long run."""
 TOKENS = 48
@@ -40,6 +40,8 @@ BYTES = 120
 """The same where a token is a byte: with a short prompt about as long as the shortest windows of a training."""
 MAX_PROMPT = 200
 """Characters of a prompt; of a longer one its beginning is shown."""
+READ_BYTES_S, LAYER_S = 10e9, 1e-3
+"""Bytes of weights per second and seconds per layer of an ordinary CPU, for a token."""
 _TEMPERATURE = 0.7
 _SEED = 7
 """The same for all samples: what changes from one to the next is the model."""
@@ -77,6 +79,8 @@ class ModelSamples:
         self._every_s = ctx.settings.sample_every
         self._began = time.perf_counter()
         self._spent = 0.0
+        self.expected_s = SHORTEST_S
+        """Seconds of the next sample; those of the last one."""
         self._count = 0
         self._next = 0.0
         """Elapsed seconds from which the next samples are due."""
@@ -88,7 +92,7 @@ class ModelSamples:
         """
         elapsed = time.perf_counter() - self._began
         allowance = TIME_SHARE * elapsed - self._spent
-        if not self._prompts or self._every_s <= 0 or allowance < SHORTEST_S:
+        if not self._prompts or self._every_s <= 0 or allowance < self.expected_s:
             return False
         if elapsed < self._next and not last:
             return False
@@ -100,7 +104,9 @@ class ModelSamples:
             self._ctx.log(_("no more samples in this run: {why}").format(why=type(problem).__name__))
         finally:
             model.train()
-            self._spent += time.perf_counter() - began
+            taken = time.perf_counter() - began
+            self._spent += taken
+            self.expected_s = max(SHORTEST_S, taken)
         self._count += 1
         elapsed = time.perf_counter() - self._began
         # The first sample of every prompt comes early.
@@ -123,6 +129,11 @@ class ModelSamples:
                 seconds=round(time.perf_counter() - began, 3),
             )
         )
+
+
+def expected_seconds(weight_bytes: float, layers: int) -> float:
+    """Seconds of the shortest sample of a large model: each token reads all weights and calls every layer."""
+    return (TOKENS // 3 + 1) * (weight_bytes / READ_BYTES_S + layers * LAYER_S)
 
 
 def native_samples(

@@ -83,6 +83,11 @@ class TrainingJob:
         """Translated name of the units that tokens are counted in."""
         return _("bytes")
 
+    @property
+    def eval_every(self) -> float:
+        """Share of the steps between two evaluations."""
+        return self.recipe.eval_every
+
     def accumulate(self, batch: Batch) -> float:
         """Adds the gradients of a whole batch to the parameters; returns its reported loss in nats per byte."""
         reported = torch.zeros((), device=self.device.name)

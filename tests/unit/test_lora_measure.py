@@ -21,7 +21,7 @@ from engine.training.eta import EtaEstimator
 from engine.training.lora import measure
 from engine.training.lora.data import LoraBatches, RowLayout
 from engine.training.lora.fit import fit_to_budget
-from engine.training.lora.job import LoraJob, affordable_windows
+from engine.training.lora.job import LoraJob, affordable_evaluations, affordable_windows
 from engine.training.recipe import LoraSettings, Phase, recipe_for
 from engine.training.setup import make_job
 from tests.unit.test_lora_data import adapter_model, recipe, windows
@@ -196,3 +196,44 @@ def test_the_time_left_follows_steps_that_are_slower_than_measured() -> None:
     for _step in range(4):
         estimate.observe_step(settings.curriculum[0], 4.0)
     assert 3.0 < estimate.remaining_s(4, 5) <= 4.0
+
+
+@pytest.mark.parametrize(
+    ("token_mb", "time_budget_s", "measured"),
+    [(0.01, None, False), (2.0, None, True), (0.01, 60.0, True)],
+)
+def test_a_step_that_fits_by_its_estimate_alone_is_not_measured(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    token_mb: float,
+    time_budget_s: float | None,
+    measured: bool,
+) -> None:
+    """Unless the time decides the number of steps. The first evaluation then tells the time of a step, and is made once."""
+    made = job(tmp_path)
+    made.recipe = msgspec.structs.replace(made.recipe, time_budget_s=time_budget_s)
+    made.windows, made.token_mb = [(list(range(1, 30)), 60)], token_mb
+    memory: Any = ScriptedMemory(made, 0.1, monkeypatch)
+    made.fit_micro_batches(memory, 100.0, 450.0)
+    (plan,) = events(made.ctx, MemoryPlan)
+    assert bool(plan.measured) is measured
+    parts = made.batches.batch_at(0, 2).micro_batches
+    assert len(parts) == 1 and parts[0].ids.numel() == plan.windows == made.state.tokens_per_micro_batch
+    passes: list[int] = []
+    losses = made.model.losses
+    monkeypatch.setattr(made.model, "losses", lambda *rest: (passes.append(1), losses(*rest))[1])
+    work = made.measured_work()
+    assert work.step_seconds > 0 and work.eval_seconds > 0
+    first = made.evaluate(100)
+    assert len(passes) == 1
+    assert made.evaluate(100) == first and len(passes) == 2
+
+
+@given(st.integers(1, 60), st.integers(0, 10**6), st.integers(1, 10))
+def test_a_short_run_is_evaluated_less_often(windows: int, step_tokens: int, wanted: int) -> None:
+    chosen = [([0] * 256, 900)] * windows
+    number = affordable_evaluations(chosen, step_tokens, wanted)
+    assert 1 <= number <= wanted
+    work = [0.45 * 256 * windows * (count + 1) for count in (number, number + 1)]
+    assert number == 1 or work[0] <= 0.05 * step_tokens
+    assert number == wanted or work[1] > 0.05 * step_tokens - 1e-6

@@ -138,6 +138,37 @@ def test_samples_take_a_small_share_of_the_time_and_their_number_stays_bounded(
     assert len(emitted) <= 400
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0.01, 60.0), st.floats(0.01, 30.0), st.floats(0.5, 1.0))
+def test_a_sample_whose_time_is_known_waits_until_its_share_has_room(
+    step_s: float, token_s: float, known: float
+) -> None:
+    """A short run of a slow model writes nothing; with a time that was guessed too low, one sample is above."""
+    clock, emitted, shares = Clock(), list[object](), list[float]()
+
+    def slow(_model: object, _prompt: Sequence[int], until: float) -> str:
+        for number in range(48):
+            if number >= 16 and clock.now >= until:
+                break
+            clock.now += token_s
+        return "x"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.training.samples.time.perf_counter", clock)
+        writer = ModelSamples(_Journal(emitted), "lora", [SamplePrompt("a", (1,))], slow)  # type: ignore[arg-type]
+        writer.expected_s = 16 * token_s * known
+        began, model = clock.now, nn.Linear(1, 1)
+        for step in range(2000):
+            clock.now += step_s
+            writer.emit_if_due(model, step)
+            passed = clock.now - began
+            taken = passed - (step + 1) * step_s
+            shares.append(taken - samples_module.TIME_SHARE * passed)
+    allowed = token_s + 16 * token_s * (1 - known)
+    assert max(shares) <= allowed
+    assert emitted or passed * samples_module.TIME_SHARE < 16 * token_s
+
+
 class _Journal:
     """The part of a run that samples use."""
 

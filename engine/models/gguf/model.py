@@ -4,6 +4,7 @@ tensor by tensor into transformers' class of its architecture.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ from engine.models.gguf.tokenizer import chat_template_of, eos_ids_of, tokenizer
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+
+LOADING_THREADS = 2
+"""Threads that dequantize: numpy computes without the interpreter's lock."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +51,23 @@ class GgufModel:
         return tokenizer_of(self.file, self.tokens, self.chat_template, eos, self.context)
 
     def load(self, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
-        """The model in evaluation mode, on the CPU. Peak memory: the model in `dtype` and about 100 MB.
+        """The model in evaluation mode, on the CPU. Peak memory: the model in `dtype` and about 100 MB for each thread.
 
         Raises BadInput when the file has become shorter.
         """
         model = empty_model(self.config, dtype)
         targets = dict(model.named_parameters())
-        with torch.no_grad():
-            for name in self.weight_names:
-                self._fill(name, targets[str(self.arch.to_transformers(name))])
+        with ThreadPoolExecutor(LOADING_THREADS, thread_name_prefix="weights") as pool:
+            for done in [
+                pool.submit(self._fill, name, targets[str(self.arch.to_transformers(name))])
+                for name in self.weight_names
+            ]:
+                done.result()
         if self.eos_ids and model.generation_config is not None:
             model.generation_config.eos_token_id = list(self.eos_ids)
         return model
 
+    @torch.no_grad()
     def _fill(self, name: str, target: nn.Parameter) -> None:
         layout, tensor = self.arch.layout(name, self.config), self.file.tensors[name]
         if len(tensor.shape) == 1:

@@ -12,9 +12,10 @@ from engine.models.kernels.build import load_kernels
 from engine.models.lean.fused_modules import fuse_feed_forward, fuse_norms
 from engine.models.lean.joined_attention import JoinedRow, Span, UnsupportedAttention, register
 from engine.models.lean.low_rank import SharedDropout, use_lean_layers
+from engine.models.threads import single_threaded
 
 PROBE_LENGTHS = (11, 14, 7)
-"""Tokens of the short conversations of a probe."""
+"""Tokens of the short conversations of a probe. The last one twice is as long as another: each new length costs time."""
 NOISE_FACTOR = 8.0
 """A packed row may differ from its conversations apart by this multiple of the rounding noise."""
 
@@ -31,6 +32,7 @@ def make_lean(model: nn.Module, *, fused: bool) -> SharedDropout:
 
 
 @torch.no_grad()
+@single_threaded()
 def keeps_apart(base: Any, row: JoinedRow | None = None) -> bool:
     """Whether conversations in one row with restarting positions have the logits that they have apart.
 
@@ -58,11 +60,11 @@ def keeps_apart(base: Any, row: JoinedRow | None = None) -> bool:
         if not torch.equal(packed[lengths[0] :], other[lengths[0] :]):
             return False
         alone = [_logits(base, part, None, None, []) for part in parts]
-        # A token behind a conversation changes nothing but the shapes.
-        longer = [_logits(base, torch.cat([part, part], dim=1), None, None, []) for part in parts]
+        # Tokens behind a conversation change nothing but the shapes.
+        longer = _logits(base, torch.cat([parts[-1], parts[-1]], dim=1), None, None, [])
     finally:
         base.train(training)
-    noise = max(float((one - two[: len(one)]).abs().max()) for one, two in zip(alone, longer, strict=True))
+    noise = float((alone[-1] - longer[: lengths[-1]]).abs().max())
     wanted = torch.cat(alone)
     rounding = torch.finfo(base.get_input_embeddings().weight.dtype).eps
     allowed = NOISE_FACTOR * max(noise, rounding * float(wanted.abs().max()))

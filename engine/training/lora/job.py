@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -15,8 +16,8 @@ from torch import Tensor
 from engine.core.i18n import _
 from engine.models.adapters import AdapterModel
 from engine.training.batches import Batch, MicroBatch
-from engine.training.lora.data import LoraBatches
-from engine.training.lora.measure import StepTime, fit_step, time_step
+from engine.training.lora.data import LoraBatches, RowLayout
+from engine.training.lora.measure import StepTime, fit_step, surely_fits, time_step
 from engine.training.peak_memory import PeakMemory
 from engine.training.text_files import general_tail
 from engine.training.trainer import MeasuredWork, TrainingJob
@@ -43,7 +44,11 @@ class LoraJob(TrainingJob):
     """Windows of the general set; empty: no evaluation."""
     token_mb: float = 0.0
     """Estimated MB of a token's activations."""
+    evaluations: int = 0
+    """Evaluations after the first; 0: as many as the recipe says."""
     _time: StepTime | None = None
+    _first_loss: float | None = None
+    """The first evaluation, when it was made to time it."""
 
     @property
     def unit(self) -> str:
@@ -52,14 +57,42 @@ class LoraJob(TrainingJob):
     def fit_micro_batches(self, memory: PeakMemory, used_mb: float, room_mb: float) -> bool:
         assert isinstance(self.batches, LoraBatches)
         heaviest = self.batches.heaviest(self.state.max_steps)
+        # Where the time decides the number of steps, a step is measured.
+        if (
+            self.recipe.time_budget_s is None
+            and self.windows
+            and self.batches.layout is RowLayout.JOINED
+            and self.model_is_chunked
+            and surely_fits(self, heaviest, self.token_mb, used_mb, room_mb)
+        ):
+            return True
         self._time = fit_step(self, heaviest, self.token_mb, memory, used_mb, room_mb)
         return True
 
     def measured_work(self) -> MeasuredWork:
-        taken = self._time or time_step(self)
         tokens = sum(len(ids) for ids, _size in self.windows)
+        if self._time is None and self.state.step == 0 and self.recipe.time_budget_s is None and tokens:
+            return self._timed_evaluation(tokens)
+        taken = self._time or time_step(self)
         evaluation = taken.seconds * FORWARD_SHARE * tokens / max(1, taken.tokens)
         return MeasuredWork(taken.seconds, taken.tokens, evaluation)
+
+    def _timed_evaluation(self, tokens: int) -> MeasuredWork:
+        """The first evaluation, with the time of a step estimated from it: slower, since it fills caches."""
+        begin = time.perf_counter()
+        self._first_loss = self.evaluate(self.recipe.eval_bytes)
+        seconds = time.perf_counter() - begin
+        batch = self.batches.batch_at(self.state.batches_drawn, self.state.max_steps)
+        return MeasuredWork(seconds / tokens * batch.tokens / FORWARD_SHARE, batch.tokens, seconds)
+
+    @property
+    def model_is_chunked(self) -> bool:
+        """Whether memory does not grow with tokens times vocabulary."""
+        return isinstance(self.model, AdapterModel) and self.model.linear_head
+
+    @property
+    def eval_every(self) -> float:
+        return 1 / self.evaluations if self.evaluations else super().eval_every
 
     def accumulate(self, batch: Batch) -> float:
         # Seeds dropout by batch number, so that a resumed run drops the same units.
@@ -83,6 +116,9 @@ class LoraJob(TrainingJob):
         """
         if not self.windows:
             return None
+        if self._first_loss is not None:
+            loss, self._first_loss = self._first_loss, None
+            return loss
         assert isinstance(self.model, AdapterModel)
         self.model.eval()
         total = size = 0.0
@@ -147,7 +183,7 @@ def affordable_windows(
 ) -> list[GeneralWindow]:
     """The first `windows` whose evaluations take about `EVAL_SHARE` of a run over `step_tokens` tokens; at least one
     of each of `texts` texts."""
-    room = EVAL_SHARE * step_tokens / FORWARD_SHARE / max(1.0, evaluations)
+    room = _evaluated_tokens(step_tokens) / max(1.0, evaluations)
     chosen: list[GeneralWindow] = []
     tokens = 0
     for number, window in enumerate(windows):
@@ -156,3 +192,14 @@ def affordable_windows(
             break
         chosen.append(window)
     return chosen
+
+
+def affordable_evaluations(windows: Sequence[GeneralWindow], step_tokens: int, wanted: int) -> int:
+    """Evaluations of all `windows` after the first one: 1 to `wanted`, together about `EVAL_SHARE` of the steps' work."""
+    tokens = sum(len(ids) for ids, _size in windows)
+    return max(1, min(wanted, int(_evaluated_tokens(step_tokens) / max(1, tokens)) - 1))
+
+
+def _evaluated_tokens(step_tokens: int) -> float:
+    """Tokens that all evaluations of a run over `step_tokens` may have together."""
+    return EVAL_SHARE * step_tokens / FORWARD_SHARE

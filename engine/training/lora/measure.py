@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from engine.core.errors import is_out_of_memory
 from engine.core.i18n import _
+from engine.models.losses import CHUNK_BYTES
 from engine.runs import events
 from engine.training.autotune import keep_freed_memory
 from engine.training.batches import Batch, MicroBatch
@@ -19,6 +20,8 @@ from engine.training.peak_memory import PeakMemory
 from engine.training.trainer import TrainingJob
 
 MAX_MEASUREMENTS = 6
+SURE_SHARE = 2 / 3
+"""A step whose estimate takes at most this share of the room is not measured: estimates are above what is measured."""
 LONG_S = 3.0
 """Where the time decides the number of steps, a shorter one is timed again: its first measurement filled caches.
 Elsewhere the steps themselves correct the estimate."""
@@ -80,24 +83,28 @@ def fit_step(
         job.ctx.log(
             _("memory is returned to the system after each use, which costs speed: the budget is short")
         )
-    job.ctx.emit(
-        events.MemoryPlan(
-            phase=state.phase,
-            program_mb=round(used_mb, 1),
-            measured=[(size, round(mb, 1)) for size, mb in measured if math.isfinite(mb)],
-            context=0,
-            windows=part.ids.numel(),
-            recompute=state.activation_checkpointing,
-            room_mb=round(room_mb, 1),
-            budget_mb=round(job.budget.mb, 1) if job.budget else 0.0,
-            reason=job.budget.reason if job.budget else "",
-        )
-    )
+    _emit_plan(job, measured, part.ids.numel(), used_mb, room_mb)
     if seconds < LONG_S and job.recipe.time_budget_s is not None:
         return time_step(job)
     batch = batches.batch_at(number, state.max_steps)
     whole = sum(one.ids.numel() for one in batch.micro_batches)
     return StepTime(seconds * whole / part.ids.numel(), batch.tokens)
+
+
+def surely_fits(job: TrainingJob, number: int, token_mb: float, used_mb: float, room_mb: float) -> bool:
+    """Whether all of batch `number` together fits into `room_mb` by its estimate alone; then one micro-batch holds it."""
+    batches = job.batches
+    batches.tokens_per_micro_batch = 1 << 40
+    parts = batches.batch_at(number, job.state.max_steps).micro_batches
+    if len(parts) > 1:
+        return False
+    tokens = parts[0].ids.numel()
+    estimate = tokens * token_mb + 3 * CHUNK_BYTES / 2**20
+    if estimate > SURE_SHARE * (room_mb - used_mb):
+        return False
+    job.state.tokens_per_micro_batch = batches.tokens_per_micro_batch = tokens
+    _emit_plan(job, [], tokens, used_mb, room_mb, estimate_mb=round(used_mb + estimate, 1))
+    return True
 
 
 def time_step(job: TrainingJob) -> StepTime:
@@ -108,6 +115,30 @@ def time_step(job: TrainingJob) -> StepTime:
     seconds = time.perf_counter() - begin
     job.optimizer.zero_grad()
     return StepTime(seconds, batch.tokens)
+
+
+def _emit_plan(
+    job: TrainingJob,
+    measured: list[tuple[int, float]],
+    tokens: int,
+    used_mb: float,
+    room_mb: float,
+    estimate_mb: float | None = None,
+) -> None:
+    job.ctx.emit(
+        events.MemoryPlan(
+            phase=job.state.phase,
+            program_mb=round(used_mb, 1),
+            estimate_mb=estimate_mb,
+            measured=[(size, round(mb, 1)) for size, mb in measured if math.isfinite(mb)],
+            context=0,
+            windows=tokens,
+            recompute=job.state.activation_checkpointing,
+            room_mb=round(room_mb, 1),
+            budget_mb=round(job.budget.mb, 1) if job.budget else 0.0,
+            reason=job.budget.reason if job.budget else "",
+        )
+    )
 
 
 def _peak_mb(job: TrainingJob, memory: PeakMemory, part: MicroBatch) -> float:

@@ -25,11 +25,12 @@ from engine.training.checkpoint import Checkpoint
 from engine.training.devices import Device, choose_device
 from engine.training.loop import train
 from engine.training.lora.data import LoraBatches, RowLayout, render_windows
-from engine.training.lora.fit import LoraFit, fit_to_budget, token_mb
+from engine.training.lora.fit import LoraFit, fit_to_budget, token_mb, weights_mb
 from engine.training.lora.job import (
     EVAL_LENGTH,
     GeneralWindow,
     LoraJob,
+    affordable_evaluations,
     affordable_windows,
     tokenized_general_windows,
 )
@@ -37,7 +38,7 @@ from engine.training.native import TrainingDataset, merge_lineage
 from engine.training.peak_memory import PeakMemory
 from engine.training.recipe import CurriculumStage, Recipe
 from engine.training.replay import replay_counts_for
-from engine.training.samples import ModelSamples, adapter_samples
+from engine.training.samples import ModelSamples, adapter_samples, expected_seconds
 from engine.training.scratch import combined_sha256
 from engine.training.setup import FreeMemory, find_resume_checkpoint, make_job, memory_budget
 from engine.training.text_files import languages_of
@@ -56,6 +57,8 @@ class _LoraInputs:
     fit: LoraFit
     data: TokenWindows
     general: list[GeneralWindow]
+    evaluations: int
+    """Evaluations of the general set after the first."""
     pad: int
     """Id of the padding token."""
     data_sha256: str
@@ -121,9 +124,12 @@ def train_lora(
         kind=LoraJob,
     )
     assert isinstance(job, LoraJob)
-    job.windows = inputs.general
+    job.windows, job.evaluations = inputs.general, inputs.evaluations
     job.token_mb = token_mb(base.dimensions, fit.dtype, checkpointing=fit.activation_checkpointing)
     job.samples = inputs.samples
+    inputs.samples.expected_s = expected_seconds(
+        weights_mb(base, fit.dtype, four_bit=fit.four_bit) * 2**20, base.dimensions.layers
+    )
     if fit.activation_checkpointing and resumed is None:
         job.state.activation_checkpointing = adapter_model.activation_checkpointing = True
     with cgroup_memory_limit(budget.mb, ctx.log):
@@ -238,11 +244,13 @@ def _prepare_inputs(
     tokenizer = chat.tokenizer
     stage = CurriculumStage(until=1.0, context=fit.context, batch=recipe.curriculum[-1].batch)
     recipe = msgspec.structs.replace(recipe, curriculum=(stage,))
+    windows, evaluations = _general_windows(chat, general, recipe, data)
     return _LoraInputs(
         device=replace(device, bf16=fit.dtype is torch.bfloat16),
         fit=fit,
         data=data,
-        general=_general_windows(chat, general, recipe, data),
+        general=windows,
+        evaluations=evaluations,
         pad=next((id_ for id_ in (tokenizer.pad_token_id, tokenizer.eos_token_id) if id_ is not None), 0),
         data_sha256=_digest(digests, fit),
         recipe=recipe,
@@ -254,15 +262,18 @@ def _prepare_inputs(
 
 def _general_windows(
     chat: ChatTemplate, files: Sequence[Path], recipe: Recipe, data: TokenWindows
-) -> list[GeneralWindow]:
-    """The windows of every evaluation of the run: as much text as its steps can afford."""
+) -> tuple[list[GeneralWindow], int]:
+    """The windows of every evaluation of the run, as much text as its steps can afford, and the number of
+    evaluations after the first."""
     stage = recipe.curriculum[-1]
     windows = tokenized_general_windows(chat, files, min(stage.context, EVAL_LENGTH), recipe.eval_bytes)
     per_step = stage.batch * recipe.accumulation
     planned = -(-len(data) // per_step) * recipe.epochs
     steps = min(planned, recipe.max_steps or planned)
     step_tokens = int(steps * min(per_step, len(data)) * data.lengths.mean())
-    return affordable_windows(windows, len(files), step_tokens, 1 / recipe.eval_every + 1)
+    wanted = round(1 / recipe.eval_every)
+    chosen = affordable_windows(windows, len(files), step_tokens, wanted + 1)
+    return chosen, affordable_evaluations(chosen, step_tokens, wanted)
 
 
 def _four_bit(ctx: RunContext, recipe: Recipe, base: BaseModel, device: str) -> bool:
