@@ -81,6 +81,8 @@ class NLL:
     """Sum of -log p; NaN where the model gives no finite value."""
     bytes: int
     """UTF-8 bytes of the scored tokens, each stop token counted as one."""
+    uniform: float = math.nan
+    """What a uniform distribution over the model's vocabulary costs on the scored tokens, in nats; NaN where unknown."""
 
     @property
     def per_byte(self) -> float:
@@ -143,7 +145,7 @@ class LanguageModel(Protocol):
     def rolling_nll(
         self, texts: Sequence[bytes], *, window_bytes: int | None = None, on_tokens: OnTokens | None = None
     ) -> list[NLL]:
-        """NLL of each plain text, in windows one after the other; the first token of each is not scored.
+        """NLL of each plain text with its `uniform`, in windows one after the other; the first token of each is not scored.
 
         `window_bytes` limits the windows of a model whose tokens are bytes; other models use `eval_context`.
         """

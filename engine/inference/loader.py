@@ -5,13 +5,14 @@ The only importer of `engine.inference.backends`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.core.paths import Workspace
 from engine.inference.language_model import LanguageModel
-from engine.models.base_models import find_base
+from engine.models.base_models import BaseModel, find_base
 from engine.models.ollama.running import installed_models
 from engine.models.ollama.store import find_manifest
 from engine.models.resolve import ModelKind, find_place, kind_of, split_adapter
@@ -60,13 +61,25 @@ def _is_served(tag: str) -> bool:
 
 def open_pair(ws: Workspace, first: Path, second: Path) -> tuple[LanguageModel, LanguageModel]:
     """Two models to compare. Weights of a Hugging Face base that both use are loaded once. Raises BadInput."""
-    if ModelKind.NATIVE not in (kind_of(first), kind_of(second)):
-        one, other = find_base(ws, str(first)), find_base(ws, str(second))
-        if (one.path, one.lora, one.system) == (other.path, other.lora, other.system):
-            from engine.inference.backends.hf import load_pair
+    one, other = open_together(ws, [first, second])
+    return one, other
 
-            return load_pair(one, other)
-    return open_language_model(ws, first), open_language_model(ws, second)
+
+def open_together(ws: Workspace, places: Sequence[Path]) -> list[LanguageModel]:
+    """Models to compare, in order. Weights of a Hugging Face base that several use are loaded once. Raises BadInput."""
+    opened: dict[int, LanguageModel] = {}
+    shared: dict[tuple[Path, Path | None, str], list[tuple[int, BaseModel]]] = {}
+    for number, place in enumerate(places):
+        if kind_of(place) is not ModelKind.NATIVE:
+            base = find_base(ws, str(place))
+            shared.setdefault((base.path, base.lora, base.system), []).append((number, base))
+    for users in shared.values():
+        if len(users) > 1:
+            from engine.inference.backends.hf import load_together
+
+            loaded = load_together([base for _number, base in users])
+            opened |= dict(zip((number for number, _base in users), loaded, strict=True))
+    return [opened.get(number) or open_language_model(ws, place) for number, place in enumerate(places)]
 
 
 def open_weights(

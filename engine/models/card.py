@@ -48,6 +48,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """"scratch", "native" or "lora"."""
     base: str = ""
     """Name of the model that it continues; "" for scratch."""
+    first: str = ""
+    """Name of the first model of its line; "" for that model itself, and in older cards."""
     base_path: str = ""
     """Base model of an adapter: a directory, a GGUF file or `ollama:TAG`; "" for a complete model."""
     base_sha256: str = ""

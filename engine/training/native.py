@@ -17,7 +17,7 @@ from engine.models.card import Lineage, ModelCard
 from engine.models.native_format import load_model
 from engine.training.chat_batches import NativeBatches, read_windows
 from engine.training.loop import train
-from engine.training.recipe import CurriculumStage, Recipe
+from engine.training.recipe import CurriculumStage, Recipe, as_begun
 from engine.training.replay import replay_counts_for
 from engine.training.samples import native_samples
 from engine.training.scratch import combined_sha256
@@ -82,6 +82,8 @@ def train_native(
     recipe = msgspec.structs.replace(
         recipe, curriculum=(CurriculumStage(until=1.0, context=context, batch=recipe.curriculum[-1].batch),)
     )
+    if resumed is not None:
+        recipe = as_begun(recipe, resumed.state.settings_sha256)
     repeats = replay_counts_for(ctx, dataset.path, card.lineage.conversations)
     data = read_windows(dataset.path, context, repeats)
     log_model_size(ctx, model.config, model.parameters_count())

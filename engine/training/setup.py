@@ -265,6 +265,7 @@ def save_trained_model(
         name=name,
         mode=state.phase,
         base=base.name if base is not None else "",
+        first=(base.first or base.name) if base is not None else "",
         run_id=job.ctx.spec.run_id,
         created_at=time.time(),
         parameters=model.parameters_count(),

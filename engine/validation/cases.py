@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput
 from engine.corpus.dataset import DatasetRow
 from engine.inference.language_model import LanguageModel, OnTokens
 from engine.models.chatml import MaskedTokens
+from engine.validation.general import ModelOnBlocks
 
 GENERAL_BLOCK = 1024
 """Bytes of a block of general text, which is one observation."""
@@ -118,10 +122,13 @@ def score_general(
     context: int,
     *,
     on_tokens: OnTokens | None = None,
-) -> list[float]:
-    """NLL of each block in nats per byte, for a byte-level model in windows of `context` bytes."""
+) -> ModelOnBlocks:
+    """The model on each block, for a byte-level model in windows of `context` bytes."""
     losses = model.rolling_nll([block.text for block in blocks], window_bytes=context, on_tokens=on_tokens)
-    return [loss.per_byte for loss in losses]
+    return ModelOnBlocks(
+        nll=np.array([loss.per_byte for loss in losses]),
+        uniform=np.array([loss.uniform / loss.bytes if loss.bytes else math.nan for loss in losses]),
+    )
 
 
 def count_case_tokens(cases: Sequence[EvaluationCase], blocks: Sequence[GeneralBlock]) -> int:

@@ -50,6 +50,26 @@ class WorstTenth(msgspec.Struct, frozen=True, kw_only=True):
     passed: bool
 
 
+class GeneralPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The new model on a part of the general set, relative to another model; above 0 it is worse."""
+
+    kind: str
+    """"text", "language", or "all" (every text that counts)."""
+    name: str
+    """The text, or the language as `corpus.features.language_of` names it; "" for "all"."""
+    against: str = ""
+    """The first model of the new one's line; "" for the base."""
+    blocks: int
+    counted: bool = True
+    """False: the other model is no better than uniform over its vocabulary here, so that nothing can be lost."""
+    increase: float | None = None
+    lower95: float | None = None
+    """One-sided 95 % bounds of `increase`."""
+    upper95: float | None = None
+    passed: bool | None
+    """None: it could not be measured."""
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The output of `validate --json`.
 
@@ -74,7 +94,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """t interval of `delta` over clusters."""
     mcnemar_p: float | None = None
     noninferiority: dict[str, float | bool | None] = {}
-    """`increase`, `upper95`, `margin`, `passed` of the general set, relative."""
+    """`increase`, `upper95` of the whole general set against the base, relative; `margin`; `passed` of all its parts."""
+    general: list[GeneralPart] = []
+    """Text by text and language by language."""
     worst_tenth: WorstTenth | None = None
     """None below 10 clusters."""
     needed_cases: int | None = None

@@ -14,9 +14,11 @@ from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _, n_
 from engine.core.paths import Workspace, shipped
 from engine.corpus.dataset import DatasetRow
-from engine.inference.language_model import LanguageModel
-from engine.inference.loader import open_pair
+from engine.corpus.features import language_of
+from engine.inference.language_model import LanguageModel, OnTokens
+from engine.inference.loader import open_pair, open_together
 from engine.models.card import CARD_FILE, ModelCard, load_card
+from engine.models.line import first_of_line
 from engine.models.resolve import ModelKind, kind_of
 from engine.validation.answers import (
     ANSWER_BYTES,
@@ -35,9 +37,10 @@ from engine.validation.cases import (
     score_cases,
     score_general,
 )
+from engine.validation.general import GeneralScores
 from engine.validation.report import CaseScore, Forgetting, Measure, ValidationReport
 from engine.validation.statistics import interval95
-from engine.validation.verdict import GeneralScores, PairedScores, cluster_gains, nll_verdict
+from engine.validation.verdict import PairedScores, cluster_gains, nll_verdict
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext
@@ -90,6 +93,7 @@ def validate(
         progress=progress,
         ws=ctx.workspace,
         older=older,
+        first=first_of_line(ctx.workspace, new),
     )
 
 
@@ -113,19 +117,27 @@ def compare(
     now: float | None = None,
     ws: Workspace | None = None,
     older: Sequence[DatasetRow] = (),
+    first: Path | None = None,
 ) -> ValidationReport:
-    """`validate` without a run: `progress(done, total)` counts tokens and may raise to stop."""
+    """`validate` without a run: `progress(done, total)` counts tokens and may raise to stop.
+
+    `first` is the first model of the new one's line: general text must not be lost against it either.
+    """
     for folder in (base, new):
         if (card := card_of(folder)) is not None:
             check_contamination(card, held)
-    base_model, new_model = open_pair(ws or Workspace(base.parent), base, new)
+    if first is not None and first.resolve() in (base.resolve(), new.resolve()):
+        first = None
+    models = open_together(ws or Workspace(base.parent), [base, new] if first is None else [base, new, first])
+    base_model, new_model = models[:2]
     context = min(base_model.eval_context, new_model.eval_context)
     cases, new_cases = _paired_cases(base_model, new_model, held, context)
     blocks = cut_general(general_texts, context)
     if not cases:
         raise NotEnoughData(_("the test set has no answer to validate on"), hint="h2q-tui corpus stats")
     questions = pick_questions(cases)
-    total = 2 * (count_case_tokens(cases, blocks) + GENERATED_COST * ANSWER_BYTES * len(questions))
+    total = 2 * (count_case_tokens(cases, []) + GENERATED_COST * ANSWER_BYTES * len(questions))
+    total += len(models) * count_case_tokens([], blocks)
     done = 0
 
     def advance(tokens: int) -> None:
@@ -137,14 +149,7 @@ def compare(
     base_nll = score_cases(base_model, cases, on_tokens=advance)
     require_better_than_uniform(base_model.name, base, cases, base_nll)
     new_nll = score_cases(new_model, new_cases, on_tokens=advance)
-    general = (
-        GeneralScores(
-            base=np.array(score_general(base_model, blocks, context, on_tokens=advance)),
-            new=np.array(score_general(new_model, blocks, context, on_tokens=advance)),
-        )
-        if blocks
-        else None
-    )
+    general = _score_general_set(models, blocks, context, advance) if blocks else None
     base_answers, new_answers = (
         answer_all(model, questions, on_bytes=lambda count: advance(GENERATED_COST * count))
         for model in (base_model, new_model)
@@ -232,6 +237,21 @@ def require_better_than_uniform(
         )
 
 
+def _score_general_set(
+    models: Sequence[LanguageModel], blocks: Sequence[GeneralBlock], context: int, on_tokens: OnTokens
+) -> GeneralScores:
+    """Base, new model and, where it is another one, the first of its line."""
+    scores = [score_general(model, blocks, context, on_tokens=on_tokens) for model in models]
+    return GeneralScores(
+        base=scores[0],
+        new=scores[1],
+        texts=[block.name for block in blocks],
+        languages=[language_of(block.text.decode("utf-8", "ignore")) for block in blocks],
+        first=scores[2] if len(scores) > 2 else None,
+        first_name=models[2].name if len(models) > 2 else "",
+    )
+
+
 def _case_scores(
     cases: Sequence[EvaluationCase], base: Sequence[float], new: Sequence[float]
 ) -> list[CaseScore]:
@@ -292,13 +312,14 @@ def _nll_measures(scores: Sequence[CaseScore], name: str = "nll") -> list[Measur
 
 def _general_measures(blocks: Sequence[GeneralBlock], general: GeneralScores | None) -> list[Measure]:
     """The whole general set, then each of its texts."""
-    if general is None or not (np.isfinite(general.base).all() and np.isfinite(general.new).all()):
+    if general is None or not general.finite:
         return []
+    base, new = general.base.nll, general.new.nll
     names = np.array([block.name for block in blocks])
     return [
-        _bits_measure("general", general.base, general.new),
+        _bits_measure("general", base, new),
         *(
-            _bits_measure(f"general {name}", general.base[names == name], general.new[names == name])
+            _bits_measure(f"general {name}", base[names == name], new[names == name])
             for name in dict.fromkeys(names.tolist())
         ),
     ]

@@ -2,7 +2,7 @@
 
 Pure functions on scores. A model is promoted only when all of these hold: at least 20 clusters, no failed case, a
 one-sided paired test (`paired_p`) significant at the level of this interim look, the worst tenth of the clusters within
-its bound (`worst_tenth`), and the general set at most 3 % worse.
+its bound (`worst_tenth`), and the general set at most 3 % worse, text by text and language by language (`judge_general`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.core.i18n import _, n_, with_percent
+from engine.core.i18n import _, n_
 from engine.validation.external_scores import ExternalScore
-from engine.validation.report import CaseScore, ModelScore, ValidationReport, Verdict, WorstTenth
+from engine.validation.general import MARGIN, GeneralScores, judge_general, passes_general
+from engine.validation.report import CaseScore, GeneralPart, ModelScore, ValidationReport, Verdict
 from engine.validation.sequential import (
     MIN_CLUSTERS,
     PRIOR_DEVIATION,
@@ -29,20 +30,16 @@ from engine.validation.statistics import (
     interval95,
     mcnemar_p,
     paired_p,
-    relative_increase,
+)
+from engine.validation.verdict_text import (
+    general_reasons,
+    minority_reason,
+    p_text,
+    percent,
+    relative_size,
+    verdict_sentence,
 )
 from engine.validation.worst_tenth import worst_tenth
-
-MARGIN = 0.03
-"""Non-inferiority margin: upper limit of the 95 % bound of the relative increase in NLL on the general set."""
-
-
-@dataclass(frozen=True)
-class GeneralScores:
-    """NLL per byte of both models on the same blocks of general text. Shapes (blocks,)."""
-
-    base: Floats
-    new: Floats
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def nll_verdict(
         new=[case.new for case in cases],
         weights=[case.bytes for case in cases],
     )
-    if general is not None and not (np.isfinite(general.base).all() and np.isfinite(general.new).all()):
+    if general is not None and not general.finite:
         failed_new += 1
         general = None
     base, new = _means(paired)
@@ -105,11 +102,11 @@ def nll_verdict(
             failed=failed,
         )
         for name, mean, blocks, failed in (
-            (base_name, base, None if general is None else general.base, failed_base),
-            (new_name, new, None if general is None else general.new, failed_new),
+            (base_name, base, None if general is None else general.base.nll, failed_base),
+            (new_name, new, None if general is None else general.new.nll, failed_new),
         )
     ]
-    return _decide(paired, scores[0], scores[1], look, _noninferiority(general), general_needed=True)
+    return _decide(paired, scores[0], scores[1], look, [] if general is None else judge_general(general))
 
 
 def external_verdict(rows: Sequence[ExternalScore], *, look: int = 1) -> Verdict:
@@ -131,7 +128,7 @@ def external_verdict(rows: Sequence[ExternalScore], *, look: int = 1) -> Verdict
         ModelScore(name=name, nll_per_byte=None, bits_per_byte=None, mean=mean, failed=missing)
         for name, mean, missing in (("base", base, failed[0]), ("new", new, failed[1]))
     ]
-    return _decide(paired, scores[0], scores[1], look, {}, general_needed=False)
+    return _decide(paired, scores[0], scores[1], look, None)
 
 
 def estimate_power(groups: int, *, deviation: float | None = None, look: int = 1) -> PowerEstimate:
@@ -199,11 +196,19 @@ def _means(paired: PairedScores) -> tuple[float | None, float | None]:
     )
 
 
-def _noninferiority(general: GeneralScores | None) -> dict[str, float | bool | None]:
-    if general is None or general.base.size < 2:
-        return {"increase": None, "upper95": None, "margin": MARGIN, "passed": None}
-    increase, _low, upper = relative_increase(general.base, general.new)
-    return {"increase": increase, "upper95": upper, "margin": MARGIN, "passed": upper <= MARGIN}
+def _noninferiority(
+    general: Sequence[GeneralPart] | None, passed: bool | None
+) -> dict[str, float | bool | None]:
+    """The whole general set against the base; {} for external scores, which do not cover it."""
+    if general is None:
+        return {}
+    whole = next((part for part in general if part.kind == "all" and not part.against), None)
+    return {
+        "increase": whole.increase if whole is not None else None,
+        "upper95": whole.upper95 if whole is not None else None,
+        "margin": MARGIN,
+        "passed": passed,
+    }
 
 
 def _decide(
@@ -211,16 +216,16 @@ def _decide(
     base: ModelScore,
     new: ModelScore,
     look: int,
-    general: dict[str, float | bool | None],
-    *,
-    general_needed: bool,
+    general: Sequence[GeneralPart] | None,
 ) -> Verdict:
+    """The rule. `general`: the parts of the general set; [] where it has no score, None where it is not asked for."""
     gains = cluster_gains(paired)
     groups, alpha = gains.size, alpha_for(look)
     delta = float(gains.mean()) if groups else None
     p = paired_p(gains, alpha=alpha) if groups else None
     scale = abs((base.nll_per_byte if paired.lower_is_better else base.mean) or 0.0)
     worst = worst_tenth(gains, scale)
+    passed = passes_general(general) if general is not None else None
     size = relative_size(delta, scale)
     sign = 1 if not paired.lower_is_better else -1
     cases = [sign * (b - a) for a, b in zip(paired.base, paired.new, strict=True)]
@@ -249,10 +254,10 @@ def _decide(
         target = groups_needed(float(gains.std(ddof=1)), delta, alpha)
         needed = None if target is None else max(1, target - groups)
         reasons.append(_("{p}, below {alpha} is needed").format(p=p_text(p), alpha=f"{alpha:.2g}"))
-    elif general_needed and general["passed"] is None:
+    elif general is not None and passed is None:
         decision = "inconclusive"
         reasons.append(_("the general set could not be measured"))
-    elif general_needed and not general["passed"]:
+    elif general is not None and not passed:
         decision = "keep"
     else:
         decision = "promote"
@@ -265,15 +270,11 @@ def _decide(
                 ).format(name=score.name, n=score.failed)
             )
     if worst is not None and not worst.passed:
-        reasons.append(_minority_reason(worst))
-    if general.get("passed") is False:
-        reasons.append(
-            _("on general text it may be up to {upper} worse, the limit is {margin}").format(
-                upper=percent(float(general["upper95"] or 0.0)), margin=percent(MARGIN)
-            )
-        )
-    if not general_needed:
+        reasons.append(minority_reason(worst))
+    if general is None:
         reasons.append(_("external scores do not cover general text"))
+    else:
+        reasons += general_reasons(general)
     return Verdict(
         decision=decision,
         n_cases=len(paired.clusters),
@@ -286,11 +287,12 @@ def _decide(
         look=look,
         ci95=interval95(gains),
         mcnemar_p=mcnemar_p(sum(c > 0 for c in cases), sum(c < 0 for c in cases)) if cases else None,
-        noninferiority=general,
+        noninferiority=_noninferiority(general, passed),
+        general=list(general or ()),
         worst_tenth=worst,
         needed_cases=needed,
         reasons=reasons,
-        sentence=_sentence(
+        sentence=verdict_sentence(
             decision,
             size,
             p,
@@ -300,77 +302,3 @@ def _decide(
             worse=decision == "keep" and (delta or 0.0) <= 0,
         ),
     )
-
-
-def _minority_reason(worst: WorstTenth) -> str:
-    return n_(
-        "the worst tenth, {n} group of conversations, is {loss} worse, the limit is {limit}",
-        "the worst tenth, {n} groups of conversations, is {loss} worse, the limit is {limit}",
-        worst.groups,
-    ).format(n=worst.groups, loss=percent(worst.loss), limit=percent(worst.limit))
-
-
-def percent(value: float) -> str:
-    """The absolute value of a share: "0.4 %", "2 %", "12 %"; "< 0.1 %" instead of a rounded 0."""
-    if 0 < abs(value) < 0.0005:
-        return "< " + with_percent("0.1")
-    digits = 1 if abs(value) < 0.0995 else 0
-    return with_percent(f"{abs(value) * 100:.{digits}f}".removesuffix(".0"))
-
-
-def p_text(p: float) -> str:
-    """ "p = 0.21", "p < 0.0001"."""
-    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
-
-
-def relative_size(delta: float | None, scale: float) -> str:
-    """ "2 % better": relative to `scale`, absolute where that is 0."""
-    if delta is None:
-        return _("nothing measured")
-    amount = percent(delta / scale) if scale > 1e-9 else f"{abs(delta):.3g}"
-    if delta == 0:
-        return _("no difference")
-    return (
-        _("{amount} better").format(amount=amount) if delta > 0 else _("{amount} worse").format(amount=amount)
-    )
-
-
-def _sentence(
-    decision: str,
-    size: str,
-    p: float | None,
-    needed: int | None,
-    reasons: list[str],
-    *,
-    rows: bool,
-    worse: bool,
-) -> str:
-    """The verdict as one or two sentences."""
-    if decision == "promote":
-        return _("PROMOTE — {size}, {p}.").format(size=size, p=p_text(p or 0.0))
-    if decision == "inconclusive":
-        text = _("INCONCLUSIVE — {reason}.").format(reason=reasons[0])
-        return text + (" " + _groups_missing(needed) if needed else "")
-    if needed is not None and p is not None:
-        return _("KEEP BASE — {size}, {p}.").format(size=size, p=p_text(p)) + " " + _more_needed(needed, rows)
-    if not worse:
-        return _("KEEP BASE — {size}: {reason}.").format(size=size, reason=reasons[0])
-    return _("KEEP BASE — {size}.").format(size=size)
-
-
-def _groups_missing(needed: int) -> str:
-    return n_("{n} more is needed for a verdict.", "{n} more are needed for a verdict.", needed).format(
-        n=needed
-    )
-
-
-def _more_needed(needed: int, rows: bool) -> str:
-    if rows:
-        return n_(
-            "About {n} more group would decide it.", "About {n} more groups would decide it.", needed
-        ).format(n=needed)
-    return n_(
-        "About {n} more conversation would decide it.",
-        "About {n} more conversations would decide it.",
-        needed,
-    ).format(n=needed)

@@ -16,12 +16,13 @@ from engine.core.paths import Workspace
 from engine.corpus.dataset import DatasetRow
 from engine.inference.backends.hf import HFModel, TokenStream
 from engine.inference.language_model import Finish, Sampling, collect, generate_text
-from engine.inference.loader import open_pair
+from engine.inference.loader import open_pair, open_together
 from engine.inference.model_cache import ModelCache
 from engine.models.adapters import attach_adapter, new_adapter, save_adapter
 from engine.models.base_models import find_base
 from engine.models.card import Lineage, ModelCard
 from engine.models.hf import load_base
+from engine.models.line import first_of_line
 from engine.models.registry import find_model, list_models, new_name, promote, remove_model, rollback
 from engine.models.resolve import ModelKind, adapter_on, find_adapter, kind_of
 from engine.training.recipe import LoraSettings
@@ -168,6 +169,26 @@ def test_a_base_and_its_adapter_share_one_loaded_model(ws: Workspace) -> None:
     # The base gives the same again after the adapter was on.
     assert score_cases(base, cases)[0] == pytest.approx(old)
     assert (base.name, new.name) == ("tiny", "mine")
+
+
+def test_an_adapter_its_base_and_the_first_of_its_line_are_loaded_once(ws: Workspace, tiny: HFModel) -> None:
+    place = ws.root.parent / "tiny"
+    mine, base, again = open_together(ws, [ws.adapters / "mine", place, ws.adapters / "mine"])
+    assert isinstance(mine, HFModel) and isinstance(base, HFModel) and mine.model is base.model
+    text = [b"My name is Tom, and what is yours?"]
+    alone = tiny.rolling_nll(text)[0]
+    changed, plain, repeated = (model.rolling_nll(text)[0] for model in (mine, base, again))
+    assert plain.nats == pytest.approx(alone.nats) and changed.nats == pytest.approx(repeated.nats)
+    assert changed.nats != pytest.approx(plain.nats)
+    assert first_of_line(ws, ws.adapters / "mine") == place and first_of_line(ws, place) is None
+
+
+def test_what_guessing_costs_is_known(ws: Workspace) -> None:
+    guessing = HFModel.load(find_base(ws, str(ws.root.parent / "tiny")))
+    with torch.no_grad():
+        guessing.model.get_output_embeddings().weight.mul_(0.0)
+    loss = guessing.rolling_nll([b"My name is Tom."])[0]
+    assert loss.uniform == pytest.approx(loss.nats) and loss.nats > 10
 
 
 HELD_OUT = DatasetRow(

@@ -13,6 +13,7 @@ from engine.training.native import train_native
 from engine.training.recipe import Phase
 from engine.training.scratch import train_scratch
 from tests.unit.test_chat_batches import dataset, many
+from tests.unit.test_training_loop import commanded
 from tests.unit.training_run import DatasetFile, events, new_run, text_file, tiny
 
 
@@ -82,18 +83,35 @@ def test_lineages_are_merged_over_generations(tmp_path: Path, base: Path) -> Non
     card = train(tmp_path / "two", tmp_path / "one" / "mine", later)
     assert card.lineage.conversations == ["c0", "c1", "c9"]
     assert card.lineage.newest_conversation == 5.0
-    assert card.base == "mine"
+    assert (card.base, card.first) == ("mine", "first")
 
 
 def test_a_stopped_phase_resumes_exactly(tmp_path: Path, base: Path) -> None:
     data = rows(tmp_path)
     whole = train(tmp_path / "whole", base, data)
-    from tests.unit.test_training_loop import commanded
-
     stopping = commanded(tmp_path / "stopped", (4, "stop", ""))
     recipe = msgspec.structs.replace(tiny(Phase.NATIVE), max_steps=6, epochs=50)
     with pytest.raises(Interrupted):
         train_native(stopping, recipe, base, data, [tmp_path / "a.txt"], name="mine", out=tmp_path / "x")
+    resumed = train(tmp_path / "resumed", base, data, resume=stopping.run_dir.path)
+    assert resumed.weights_sha256 == whole.weights_sha256
+
+
+def test_a_run_that_began_with_the_former_defaults_ends_with_them(tmp_path: Path, base: Path) -> None:
+    data = rows(tmp_path)
+    usual = msgspec.structs.replace(tiny(Phase.NATIVE), max_steps=6, epochs=50)
+    former = msgspec.structs.replace(
+        usual,
+        replay=0.3,
+        **{name: 2 * getattr(usual, name) for name in ("lr", "embed_lr", "head_lr", "norm_lr")},
+    )
+    texts = [tmp_path / "a.txt"]
+    whole = train_native(
+        new_run(tmp_path / "whole"), former, base, data, texts, name="mine", out=tmp_path / "w"
+    )
+    stopping = commanded(tmp_path / "stopped", (4, "stop", ""))
+    with pytest.raises(Interrupted):
+        train_native(stopping, former, base, data, texts, name="mine", out=tmp_path / "x")
     resumed = train(tmp_path / "resumed", base, data, resume=stopping.run_dir.path)
     assert resumed.weights_sha256 == whole.weights_sha256
 

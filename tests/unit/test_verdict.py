@@ -11,18 +11,12 @@ import pytest
 
 from engine.core.errors import BadInput
 from engine.validation.external_scores import ExternalScore, read_external_scores
+from engine.validation.general import GeneralScores, ModelOnBlocks
 from engine.validation.report import CaseScore, Verdict
-from engine.validation.verdict import (
-    GeneralScores,
-    estimate_power,
-    external_verdict,
-    gain_deviation,
-    nll_verdict,
-    percent,
-    relative_size,
-)
+from engine.validation.verdict import estimate_power, external_verdict, gain_deviation, nll_verdict
+from engine.validation.verdict_text import percent, relative_size
 
-SAME = GeneralScores(base=np.full(30, 2.0), new=np.full(30, 2.0))
+SAME = GeneralScores(base=ModelOnBlocks(np.full(30, 2.0)), new=ModelOnBlocks(np.full(30, 2.0)))
 
 
 def cases(gain: float, spread: float, count: int = 40, *, seed: int = 0) -> list[CaseScore]:
@@ -95,7 +89,9 @@ def test_one_failed_case_of_the_new_model_rules_out_its_promotion() -> None:
 
 
 def test_a_general_set_that_may_be_three_percent_worse_keeps_the_base() -> None:
-    worse = GeneralScores(base=np.full(30, 2.0), new=2.0 + np.linspace(0.05, 0.08, 30))
+    worse = GeneralScores(
+        base=ModelOnBlocks(np.full(30, 2.0)), new=ModelOnBlocks(2.0 + np.linspace(0.05, 0.08, 30))
+    )
     verdict = decide(cases(0.5, 0.01), general=worse)
     assert verdict.decision == "keep"
     assert verdict.noninferiority["passed"] is False
@@ -103,7 +99,10 @@ def test_a_general_set_that_may_be_three_percent_worse_keeps_the_base() -> None:
 
 
 def test_a_slightly_worse_general_set_does_not() -> None:
-    verdict = decide(cases(0.5, 0.01), general=GeneralScores(base=np.full(30, 2.0), new=np.full(30, 2.04)))
+    verdict = decide(
+        cases(0.5, 0.01),
+        general=GeneralScores(base=ModelOnBlocks(np.full(30, 2.0)), new=ModelOnBlocks(np.full(30, 2.04))),
+    )
     assert verdict.decision == "promote"
     assert verdict.noninferiority["upper95"] == pytest.approx(0.02)
 
@@ -113,7 +112,7 @@ def test_without_a_general_set_nothing_is_promoted() -> None:
 
 
 def test_a_general_score_that_is_not_finite_counts_as_failed() -> None:
-    broken = GeneralScores(base=np.full(30, 2.0), new=np.array([math.nan] * 30))
+    broken = GeneralScores(base=ModelOnBlocks(np.full(30, 2.0)), new=ModelOnBlocks(np.array([math.nan] * 30)))
     verdict = decide(cases(0.5, 0.01), general=broken)
     assert verdict.decision == "keep" and verdict.new.failed == 1
     assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict

@@ -8,12 +8,13 @@ import pytest
 
 from bench.verdict import DIFFERENCES, found_by_t, refused_for_minority
 from engine.validation.external_scores import ExternalScore
+from engine.validation.general import GeneralScores, ModelOnBlocks
 from engine.validation.report import CaseScore, Verdict
 from engine.validation.statistics import Floats
-from engine.validation.verdict import GeneralScores, external_verdict, nll_verdict
+from engine.validation.verdict import external_verdict, nll_verdict
 from engine.validation.worst_tenth import LOSS_BOUND, worst_tenth
 
-SAME = GeneralScores(base=np.full(30, 2.0), new=np.full(30, 2.0))
+SAME = GeneralScores(base=ModelOnBlocks(np.full(30, 2.0)), new=ModelOnBlocks(np.full(30, 2.0)))
 
 
 def judge(gains: Floats, *, level: float = 2.0, look: int = 1) -> Verdict:

@@ -96,16 +96,18 @@ class HFModel:
         self, texts: Sequence[bytes], *, window_bytes: int | None = None, on_tokens: OnTokens | None = None
     ) -> list[NLL]:
         losses = []
+        guess = math.log(_inner(self.model).config.get_text_config().vocab_size)
         with self._active():
             for text in texts:
                 ids = self.chat.encode(text.decode("utf-8", "ignore"))
-                nats, size = 0.0, 0
+                nats, size, scored = 0.0, 0, 0
                 step = self.eval_context - len(self.chat.opening)
                 for at in range(0, len(ids), step):
                     part = [*self.chat.opening, *ids[at : at + step]]
                     nats += self._nats(part, [True] * len(part))
                     size += len(self.chat.decode(part[1:]).encode("utf-8", "ignore"))
-                losses.append(NLL(_finite(nats), size))
+                    scored += len(part) - 1
+                losses.append(NLL(_finite(nats), size, scored * guess))
                 if on_tokens is not None:
                     on_tokens(len(ids))
         return losses
@@ -224,16 +226,20 @@ class HFModel:
         return nullcontext()
 
 
-def load_pair(first: BaseModel, second: BaseModel) -> tuple[HFModel, HFModel]:
-    """Two models on one base, whose weights they share: the base alone or one adapter each. Raises BadInput."""
+def load_together(models: Sequence[BaseModel]) -> list[HFModel]:
+    """Models on one base, whose weights they share: the base alone or one adapter each. Raises BadInput.
+
+    Format and evaluation context are those of the last adapter with a card.
+    """
+    first = models[0]
     card = next(
-        (card for one in (second, first) if one.adapter is not None and (card := adapter_card(one.adapter))),
+        (card for one in reversed(models) if one.adapter is not None and (card := adapter_card(one.adapter))),
         None,
     )
     inner = load_base_as(first, base_format(first, card))
     peft = inner
     adapters: list[str | None] = []
-    for number, one in enumerate((first, second)):
+    for number, one in enumerate(models):
         if one.adapter is None:
             adapters.append(None)
         elif peft is inner:
@@ -243,18 +249,17 @@ def load_pair(first: BaseModel, second: BaseModel) -> tuple[HFModel, HFModel]:
             peft.load_adapter(str(one.adapter), adapter_name=f"other{number}", torch_device="cpu")
             adapters.append(f"other{number}")
     chat = load_chat_template(first)
-    one_model, other_model = (
+    return [
         HFModel(
             peft,
             chat,
             first.dimensions.context,
-            name=one.adapter.name if one.adapter is not None else second.name,
+            name=one.adapter.name if one.adapter is not None else one.name,
             adapter=adapter,
             eval_context=card.context if card is not None else EVAL_CONTEXT,
         )
-        for one, adapter in zip((first, second), adapters, strict=True)
-    )
-    return one_model, other_model
+        for one, adapter in zip(models, adapters, strict=True)
+    ]
 
 
 class TokenStream:

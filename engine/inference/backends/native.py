@@ -127,10 +127,14 @@ class NativeModel:
             MaskedTokens(ids=list(chunk), loss_mask=[True] * len(chunk)) for part in chunks for chunk in part
         ]
         losses = iter(self.nll(windows, on_tokens=on_tokens))
-        return [
-            NLL(nats=sum(next(losses).nats for _chunk in part), bytes=sum(len(chunk) - 1 for chunk in part))
-            for part in chunks
-        ]
+        guess = math.log(self.model.config.vocab)
+        results = []
+        for part in chunks:
+            scored = sum(len(chunk) - 1 for chunk in part)
+            results.append(
+                NLL(nats=sum(next(losses).nats for _chunk in part), bytes=scored, uniform=scored * guess)
+            )
+        return results
 
     @torch.inference_mode()
     def nll_and_entropy(self, text: str) -> NLLAndEntropy:
