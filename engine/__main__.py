@@ -1,4 +1,4 @@
-"""The engine's processes: `python -m engine run RUN_DIR` and `python -m engine serve DATA_DIR`.
+"""The engine's processes: `python -m engine run RUN_DIR`, `serve DATA_DIR` and `llama`.
 
 The program starts them; they communicate through journals and sockets. Output goes to `engine.log`.
 """
@@ -22,12 +22,13 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--scope", default="", help="how the process is kept alive")
     serve = verbs.add_parser("serve", help="the inference service of the workspace DATA_DIR")
     serve.add_argument("data_dir", type=Path)
+    verbs.add_parser("llama", help="llama.cpp with the parameters on stdin")
     options = parser.parse_args(arguments)
-    return (
-        _serve(options.data_dir)
-        if options.verb == "serve"
-        else _run(options.run_dir, options.lock_fd, options.scope)
-    )
+    if options.verb == "llama":
+        return int(importlib.import_module("engine.inference.llama.process").main())
+    if options.verb == "serve":
+        return _serve(options.data_dir)
+    return _run(options.run_dir, options.lock_fd, options.scope)
 
 
 def _run(run_dir: Path, lock_fd: int | None, scope: str) -> int:

@@ -26,6 +26,7 @@ from engine.core.i18n import _
 from engine.export.gguf_metadata import check_supported, write_config
 from engine.export.quant import FILE_TYPES, Quant, bytes_of, encode, type_for
 from engine.export.vocabulary import Vocabulary, copy_vocabulary, write_vocabulary
+from engine.models.card import GGUF_ADAPTER
 from engine.models.gguf.architectures import architecture_for
 from engine.models.gguf.file import CHUNK, GgufFile
 from engine.models.gguf.layout import TensorLayout
@@ -35,8 +36,6 @@ from engine.models.weights import LoraPair, Weights, read_adapter
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-GGUF_ADAPTER = "adapter.gguf"
-"""File name of the GGUF copy in a PEFT directory."""
 _ADAPTER_TYPES = {
     Quant.F32: GGMLQuantizationType.F32,
     Quant.F16: GGMLQuantizationType.F16,

@@ -163,6 +163,30 @@ def check_torch(_ws: Workspace) -> Finding:
     )
 
 
+def check_llama(_ws: Workspace) -> Finding:
+    try:
+        version = metadata.version("xllamacpp")
+    except metadata.PackageNotFoundError:
+        return Grade.WARN, _("llama.cpp is not installed: GGUF models are answered by torch, slowly"), ""
+    done = subprocess.run(
+        [sys.executable, "-c", "import xllamacpp"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode == 0:
+        return Grade.PASS, f"xllamacpp {version}", ""
+    last = (done.stderr.strip().splitlines() or [str(done.returncode)])[-1]
+    # Debian's slim images lack it.
+    hint = (
+        "apt install libgomp1"
+        if "libgomp" in last
+        else f"{sys.executable} -m pip install --force-reinstall xllamacpp"
+    )
+    return Grade.WARN, _("llama.cpp fails to load: {reason}").format(reason=last), hint
+
+
 def check_mps(_ws: Workspace) -> Finding:
     ratio = os.environ.get("PYTORCH_MPS_HIGH_WATERMARK_RATIO", "")
     if ratio and ratio.strip("0.") == "":
@@ -359,6 +383,7 @@ CHECKS: tuple[tuple[str, str, Check], ...] = (
     ("memory", N_("memory"), check_memory),
     ("disk", N_("disk"), check_disk),
     ("torch", N_("torch"), check_torch),
+    ("llama", N_("llama.cpp"), check_llama),
     ("mps", N_("MPS memory"), check_mps),
     ("accelerate", N_("accelerate"), check_accelerate),
     ("sqlite", N_("SQLite"), check_sqlite),

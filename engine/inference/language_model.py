@@ -19,7 +19,8 @@ from typing import Protocol
 import msgspec
 
 from engine.core.chat import ChatMessage
-from engine.core.errors import UsageProblem
+from engine.core.errors import BadInput, UsageProblem
+from engine.core.i18n import _
 from engine.core.seeds import usable_seed
 from engine.models.chatml import MaskedTokens
 
@@ -178,6 +179,12 @@ class LanguageModel(Protocol):
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """One vector per text: the mean of the last hidden states. Raises Unsupported."""
         ...
+
+
+def require_question(messages: Sequence[ChatMessage]) -> None:
+    """Raises BadInput for an empty conversation: models answer it with whatever comes to them."""
+    if not messages:
+        raise BadInput(_("there is no message to answer"))
 
 
 def seed_of(sampling: Sampling) -> int:

@@ -1,4 +1,5 @@
-"""Opens a model by name or path: a native model, a Hugging Face model with or without an adapter, or one of Ollama.
+"""Opens a model by name or path: a native model, a Hugging Face or GGUF model with or without an adapter, or one of
+Ollama.
 
 The only importer of `engine.inference.backends`.
 """
@@ -10,9 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.core.config import load_settings
+from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.inference.language_model import LanguageModel
-from engine.models.base_models import BaseModel, find_base
+from engine.inference.llama.parameters import fit_memory
+from engine.machine.budget import resolve_budget
+from engine.machine.cpu import usable_cores
+from engine.models.base_models import BaseModel, adapter_card, find_base
+from engine.models.card import GGUF_ADAPTER
 from engine.models.ollama.running import installed_models
 from engine.models.ollama.store import find_manifest
 from engine.models.resolve import ModelKind, find_place, kind_of, split_adapter
@@ -21,6 +28,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
 
+    from engine.inference.backends.hf import HFModel
+    from engine.inference.backends.llama_cpp import LlamaCppModel
     from engine.models.chat_template import ChatTemplate
     from engine.models.chatml import ByteChatTemplate
     from engine.models.weights import Weights
@@ -46,12 +55,56 @@ def open_language_model(ws: Workspace, model: str | Path, *, serving: bool = Fal
         from engine.inference.backends.native import NativeModel
 
         return NativeModel.load(place.path, single_thread=serving)
-    from engine.inference.backends.hf import HFModel
-
     base = find_base(ws, adapter_base or place.reference)
     if adapter_base:
         base = replace(base, adapter=place.path)
+    served = _in_llama_cpp(ws, base, beside_mb=0.0 if serving else _torch_mb(base), required=serving)
+    if served is not None:
+        if serving:
+            served.start()
+        return served
+    from engine.inference.backends.hf import HFModel
+
     return HFModel.load(base, name=base.adapter.name if base.adapter is not None else base.name)
+
+
+def _in_llama_cpp(
+    ws: Workspace,
+    base: BaseModel,
+    *,
+    beside_mb: float = 0.0,
+    scorer: HFModel | None = None,
+    required: bool = False,
+) -> LlamaCppModel | None:
+    """The model with llama.cpp as its generator; None where llama.cpp cannot read it.
+
+    `scorer` is the same model in torch, where that is loaded. `beside_mb` of the memory budget are taken by the same weights in torch. When llama.cpp does not fit beside them,
+    None; BadInput when it is `required`.
+    """
+    if not base.is_gguf:
+        return None
+    from engine.inference.backends.llama_cpp import LlamaCppModel, can_serve
+
+    if not can_serve(base):
+        return None
+    budget_mb = resolve_budget(load_settings(ws).max_memory_gb).mb - beside_mb
+    copies = (base.path, base.lora, base.adapter and base.adapter / GGUF_ADAPTER)
+    weights_mb = sum(file.stat().st_size for file in copies if file is not None) / 2**20
+    try:
+        memory = fit_memory(base.dimensions, weights_mb, budget_mb)
+    except BadInput:
+        if required:
+            raise
+        return None
+    return LlamaCppModel(base, memory, threads=usable_cores(), scorer=scorer)
+
+
+def _torch_mb(base: BaseModel) -> float:
+    """MB of the weights in torch."""
+    from engine.models.hf import base_format
+
+    card = adapter_card(base.adapter) if base.adapter is not None else None
+    return base.parameters * (4 if base_format(base, card) == "float32" else 2) / 2**20
 
 
 def _is_served(tag: str) -> bool:
@@ -78,7 +131,9 @@ def open_together(ws: Workspace, places: Sequence[Path]) -> list[LanguageModel]:
             from engine.inference.backends.hf import load_together
 
             loaded = load_together([base for _number, base in users])
-            opened |= dict(zip((number for number, _base in users), loaded, strict=True))
+            for (number, base), model in zip(users, loaded, strict=True):
+                served = _in_llama_cpp(ws, base, beside_mb=model.memory_mb, scorer=model)
+                opened[number] = served or model
     return [opened.get(number) or open_language_model(ws, place) for number, place in enumerate(places)]
 
 

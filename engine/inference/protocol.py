@@ -120,7 +120,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     pid: int
     memory_mb: float
-    """Resident set size of the service."""
+    """Resident set size of the service and its processes of llama.cpp."""
     models: list[LoadedModel]
     generating: str = ""
     """The model that is generating, or ""."""

@@ -18,7 +18,6 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from engine.core.errors import H2QError, ServiceUnreachable
 from engine.core.i18n import set_language
@@ -46,6 +45,7 @@ from engine.inference.protocol import (
     lock_path,
     socket_path,
 )
+from engine.machine.process_memory import MB, tree_memory
 from engine.runs import lock, network_guard, runtime_dirs
 
 EXIT_S = 2 * model_cache.IDLE_S
@@ -94,7 +94,6 @@ class Service:
         self._generating = ""
         self._started = self._last_request = time.monotonic()
         self._stop = asyncio.Event()
-        self._process = psutil.Process()
         self._connections: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -237,7 +236,8 @@ class Service:
             self._compute.release()
 
     def _memory_mb(self) -> float:
-        return float(self._process.memory_info().rss) / 2**20
+        # llama.cpp serves each GGUF model in a process of its own.
+        return tree_memory() / MB
 
     def _status(self) -> ServiceStatus:
         return ServiceStatus(

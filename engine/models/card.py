@@ -18,6 +18,8 @@ WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+GGUF_ADAPTER = "adapter.gguf"
+"""The copy of an adapter for llama.cpp and Ollama, in its directory."""
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import Workspace
 from engine.export.source import find_export_source
 from engine.inference.backends.hf import HFModel
+from engine.inference.backends.llama_cpp import LlamaCppModel
 from engine.inference.loader import open_language_model
 from engine.models.add import add_model
 from engine.models.base_models import find_base, model_path
@@ -135,8 +136,8 @@ def test_what_can_be_trained_on_can_be_talked_to_judged_and_exported(
     name = _by_path(directory, gguf, tmp_path, ws, kind)
     base = find_base(ws, name)
     assert base.dimensions.hidden == 48
-    model = open_language_model(ws, name, serving=True)
-    assert isinstance(model, HFModel) and model.name == base.name
+    model = open_language_model(ws, name)
+    assert isinstance(model, LlamaCppModel if base.is_gguf else HFModel) and model.name == base.name
     judged = find_base(ws, str(model_path(ws, name)))
     assert (judged.sha256, judged.source.startswith("ollama:")) == (base.sha256, "Ollama" in kind)
     assert find_export_source(ws, name).base.sha256 == base.sha256

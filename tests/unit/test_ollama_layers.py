@@ -16,7 +16,7 @@ from engine.core.paths import Workspace
 from engine.export.gguf_writer import write_gguf_adapter
 from engine.export.llama_cpp import LlamaCpp
 from engine.export.plan import modelfile_of, plan_export
-from engine.inference.backends.hf import HFModel
+from engine.inference.backends.llama_cpp import LlamaCppModel
 from engine.inference.loader import open_language_model, open_pair
 from engine.models.adapters import new_adapter, save_adapter
 from engine.models.base_models import find_base, model_path
@@ -95,11 +95,11 @@ def test_every_command_reads_the_tag_with_its_adapter_and_system(tmp_path: Path,
     talked = open_language_model(ws, tag, serving=True)
     judged, other = open_pair(ws, model_path(ws, tag), model_path(ws, "bare"))
     for model in (talked, judged):
-        assert isinstance(model, HFModel)
+        assert isinstance(model, LlamaCppModel)
         assert SYSTEM in model.chat.decode(model.chat.prompt(QUESTION))
         own = [ChatMessage(role="system", content="Mine."), *QUESTION]
         assert SYSTEM not in model.chat.decode(model.chat.prompt(own))
-    assert isinstance(judged, HFModel) and isinstance(other, HFModel)
+    assert isinstance(judged, LlamaCppModel)
     ids = judged.chat.encode("Hello you")
     assert judged.next_token_log_probs(ids) != pytest.approx(other.next_token_log_probs(ids), abs=0.1)
 

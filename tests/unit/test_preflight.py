@@ -85,3 +85,19 @@ def test_a_full_disk_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda _path: usage(100, 100, 0))
     assert preflight.check_disk(Workspace(tmp_path / "x"))[0] is Grade.FAIL
+
+
+@pytest.mark.parametrize(
+    ("fault", "hint"),
+    [
+        ("ImportError('libgomp.so.1: cannot open shared object file')", "apt install libgomp1"),
+        ("ImportError('undefined symbol: x')", "--force-reinstall xllamacpp"),
+    ],
+)
+def test_a_llama_cpp_that_does_not_load_is_a_warning_with_its_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, hint: str
+) -> None:
+    (tmp_path / "xllamacpp.py").write_text(f"raise {fault}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    grade, detail, cure = preflight.check_llama(Workspace(tmp_path))
+    assert grade is Grade.WARN and fault.split("'")[1] in detail and hint in cure

@@ -20,6 +20,7 @@ from engine.inference.language_model import (
     NLLAndEntropy,
     OnTokens,
     Sampling,
+    require_question,
     seed_of,
 )
 from engine.inference.sampling import DecodingSession, TokenSampler, decode, single_threaded
@@ -151,6 +152,7 @@ class HFModel:
     def generate(
         self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
     ) -> Iterator[str | Generated]:
+        require_question(messages)
         started = time.perf_counter()
         max_bytes = MAX_BYTES if sampling.max_bytes is None else sampling.max_bytes
         prompt, dropped = self.fit_prompt(messages, min(max_bytes, ANSWER_TOKENS))
@@ -206,7 +208,7 @@ class HFModel:
         vectors = []
         with self._active():
             for text in texts:
-                ids = self.chat.encode(text)[: self.context] or [next(iter(self._stop_tokens), 0)]
+                ids = self.chat.encode(text)[: self.context] or [min(self.chat.stop_tokens, default=0)]
                 tokens = torch.tensor([ids], device=model.device)
                 hidden = model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state[0]
                 vectors.append([float(value) for value in hidden.float().mean(dim=0)])

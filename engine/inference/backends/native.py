@@ -22,6 +22,7 @@ from engine.inference.language_model import (
     NLLAndEntropy,
     OnTokens,
     Sampling,
+    require_question,
     seed_of,
 )
 from engine.inference.sampling import STOP_TOKENS, DecodingSession, Utf8Sampler, decode, single_threaded
@@ -156,6 +157,7 @@ class NativeModel:
     def generate(
         self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
     ) -> Iterator[str | Generated]:
+        require_question(messages)
         started = time.perf_counter()
         max_bytes = MAX_BYTES_NATIVE if sampling.max_bytes is None else sampling.max_bytes
         prompt, dropped = fit_prompt(messages, self.context, max_bytes)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import ServiceUnreachable
 from engine.core.i18n import _
+from engine.inference.cancellable import iterate
 from engine.inference.language_model import (
     MAX_BYTES,
     NLL,
@@ -21,6 +21,7 @@ from engine.inference.language_model import (
     OnTokens,
     Sampling,
     Unsupported,
+    require_question,
     seed_of,
 )
 from engine.models.chatml import MaskedTokens
@@ -31,9 +32,6 @@ from engine.models.ollama.client import (
     make_async_client,
     translated_errors,
 )
-
-CANCEL_POLL_S = 0.05
-"""Seconds between checks for a cancellation while Ollama is silent."""
 
 
 class OllamaModel:
@@ -84,17 +82,9 @@ class OllamaModel:
     def generate(
         self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
     ) -> Iterator[str | Generated]:
-        """Raises BadInput for a model that Ollama does not have, ServiceUnreachable when it does not respond.
-
-        Runs an event loop of its own, so that a cancellation also ends the wait for a response.
-        """
-        stream = self._stream(messages, sampling)
-        with asyncio.Runner() as runner:
-            try:
-                while (item := runner.run(_next_unless_cancelled(stream, cancelled))) is not None:
-                    yield item
-            finally:
-                runner.run(stream.aclose())
+        """Raises BadInput for a model that Ollama does not have, ServiceUnreachable when it does not respond."""
+        require_question(messages)
+        yield from iterate(self._stream(messages, sampling), cancelled)
 
     async def _stream(
         self, messages: Sequence[ChatMessage], sampling: Sampling
@@ -139,21 +129,6 @@ class OllamaModel:
         ):
             response = client.embed(model=self.name, input=list(texts))
         return [list(vector) for vector in response.embeddings]
-
-
-async def _next_unless_cancelled(
-    stream: AsyncGenerator[str | Generated, None], cancelled: threading.Event | None
-) -> str | Generated | None:
-    """The next item; None at the end of the stream or once `cancelled` is set."""
-    task = asyncio.ensure_future(anext(stream, None))
-    while not task.done():
-        await asyncio.wait({task}, timeout=CANCEL_POLL_S)
-        if cancelled is not None and cancelled.is_set():
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-            return None
-    return task.result()
 
 
 def _options(sampling: Sampling, seed: int, max_bytes: int) -> dict[str, Any]:

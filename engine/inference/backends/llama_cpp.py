@@ -1,0 +1,274 @@
+"""GGUF models: llama.cpp generates and embeds, likelihoods are computed in torch from the same file, dequantized."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing, contextmanager, suppress
+from functools import cache, cached_property
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from engine.core.chat import ChatMessage
+from engine.core.errors import RunFailed
+from engine.core.i18n import _
+from engine.inference.cancellable import iterate
+from engine.inference.language_model import (
+    MAX_BYTES,
+    NLL,
+    Finish,
+    Generated,
+    NLLAndEntropy,
+    OnTokens,
+    Sampling,
+    require_question,
+    seed_of,
+)
+from engine.inference.llama.parameters import LlamaMemory
+from engine.inference.llama.server import LlamaMissing, LlamaServer
+from engine.models.base_models import BaseModel
+from engine.models.card import GGUF_ADAPTER
+from engine.models.chatml import MaskedTokens
+from engine.models.hf import load_chat_template
+from engine.models.history import fit_prompt
+
+if TYPE_CHECKING:
+    from engine.inference.backends.hf import HFModel
+
+ANSWER_TOKENS = 1024
+"""Space that a prompt leaves for an answer at most, as in torch."""
+_FORCE = 1000.0
+"""A logit bias that decides."""
+_SEEDS = (1 << 32) - 1
+"""llama.cpp takes seeds below; this one means a random seed there."""
+
+
+class LlamaCppModel:
+    """A `LanguageModel` over a GGUF file with its adapters, all of which have a copy for llama.cpp."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        memory: LlamaMemory,
+        *,
+        threads: int,
+        scorer: HFModel | None = None,
+    ) -> None:
+        """Loads nothing yet: llama.cpp starts for the first answer, torch for the first likelihood.
+
+        Args:
+            scorer: the same model in torch; None: it is loaded from the same file for the first likelihood.
+        """
+        self.name = base.adapter.name if base.adapter is not None else base.name
+        self.chat = load_chat_template(base)
+        self.context = memory.context
+        self._base, self._memory, self._threads = base, memory, threads
+        if scorer is not None:
+            self._scorer = scorer
+        self._keeps_prompts = True
+        self._servers: dict[bool, LlamaServer] = {}
+        """By whether it embeds."""
+
+    def start(self) -> None:
+        """Starts llama.cpp ahead of the first answer. Raises BadInput when it rejects the file."""
+        with suppress(LlamaMissing):
+            self._server()
+
+    @property
+    def memory_mb(self) -> float:
+        torch_mb = self._scorer.memory_mb if "_scorer" in self.__dict__ else 0.0
+        return torch_mb + sum(server.memory_mb for server in self._servers.values())
+
+    @cached_property
+    def _scorer(self) -> HFModel:
+        from engine.inference.backends.hf import HFModel
+
+        return HFModel.load(self._base, name=self.name)
+
+    @property
+    def eval_context(self) -> int:
+        return self._scorer.eval_context
+
+    def windows(self, messages: Sequence[ChatMessage], context: int) -> list[MaskedTokens]:
+        return self.chat.windows(messages, context)
+
+    def count_tokens(self, text: str | Sequence[ChatMessage]) -> int:
+        return len(self.chat.encode(text) if isinstance(text, str) else self.chat.prompt(text))
+
+    def nll(self, windows: Sequence[MaskedTokens], *, on_tokens: OnTokens | None = None) -> list[NLL]:
+        return self._scorer.nll(windows, on_tokens=on_tokens)
+
+    def rolling_nll(
+        self, texts: Sequence[bytes], *, window_bytes: int | None = None, on_tokens: OnTokens | None = None
+    ) -> list[NLL]:
+        return self._scorer.rolling_nll(texts, window_bytes=window_bytes, on_tokens=on_tokens)
+
+    def nll_and_entropy(self, text: str) -> NLLAndEntropy:
+        return self._scorer.nll_and_entropy(text)
+
+    def next_token_log_probs(self, prefix: Sequence[int]) -> Sequence[float]:
+        return self._scorer.next_token_log_probs(prefix)
+
+    def reproducible(self) -> AbstractContextManager[None]:
+        """Inside the block each prompt is read from its beginning: what an earlier one left changes the rounding."""
+        return self._without_kept_prompts()
+
+    @contextmanager
+    def _without_kept_prompts(self) -> Iterator[None]:
+        before, self._keeps_prompts = self._keeps_prompts, False
+        try:
+            yield
+        finally:
+            self._keeps_prompts = before
+
+    def generate(
+        self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
+    ) -> Iterator[str | Generated]:
+        """Raises BadInput for an empty conversation, ServiceUnreachable when llama.cpp ends within the answer."""
+        require_question(messages)
+        try:
+            server = self._server()
+        except LlamaMissing:
+            yield from self._scorer.generate(messages, sampling, cancelled)
+            return
+        yield from iterate(self._stream(server, messages, sampling), cancelled)
+
+    def _server(self, *, embedding: bool = False) -> LlamaServer:
+        """The running process; another one where it has ended."""
+        server = self._servers.get(embedding)
+        if server is None or not server.alive:
+            base = self._base
+            copies = [base.lora, base.adapter / GGUF_ADAPTER if base.adapter is not None else None]
+            server = self._servers[embedding] = LlamaServer(
+                base.path,
+                adapters=[file for file in copies if file is not None],
+                context=self.context,
+                threads=self._threads,
+                cache_mb=0 if embedding else self._memory.cache_mb,
+                embedding=embedding,
+            )
+        return server
+
+    async def _stream(
+        self, server: LlamaServer, messages: Sequence[ChatMessage], sampling: Sampling
+    ) -> AsyncGenerator[str | Generated, None]:
+        started = time.perf_counter()
+        seed = seed_of(sampling)
+        max_bytes = MAX_BYTES if sampling.max_bytes is None else sampling.max_bytes
+        space = self.context - min(max_bytes, ANSWER_TOKENS, self.context // 2)
+        prompt = fit_prompt(self.chat, messages, space)
+        body = _completion(prompt.ids, sampling, seed, min(max_bytes, self.context - len(prompt.ids)))
+        lead, size, finish = self.chat.answer_lead, 0, Finish.LENGTH
+        async with aclosing(
+            server.stream("/completion", body | {"cache_prompt": self._keeps_prompts})
+        ) as events:
+            async for event in events:
+                _check_numbers(event)
+                if not self.chat.stop_tokens.isdisjoint(event.get("tokens") or ()):
+                    finish = Finish.STOP
+                    break
+                text = str(event.get("content", ""))
+                if text and lead:
+                    text, lead = text.removeprefix(lead), ""
+                data = text.encode("utf-8", "replace")
+                truncated = size + len(data) > max_bytes
+                text = data[: max_bytes - size].decode("utf-8", "ignore")
+                size += len(text.encode())
+                if text:
+                    yield text
+                if event.get("stop"):
+                    finish = _finish(event)
+                if truncated or size >= max_bytes or event.get("stop"):
+                    break
+        yield Generated(
+            finish=finish,
+            bytes=size,
+            seconds=time.perf_counter() - started,
+            dropped_turns=prompt.dropped,
+            seed=seed,
+        )
+
+    def served_log_probs(self, prefix: Sequence[int]) -> list[float]:
+        """As `next_token_log_probs`, from llama.cpp: what answers are drawn from.
+
+        Raises LlamaMissing, ServiceUnreachable when llama.cpp ends.
+        """
+        body = {
+            "prompt": list(prefix),
+            "n_predict": 1,
+            "n_probs": self._base.dimensions.vocab,
+            "temperature": 0.0,
+            # A token that is a whole character, or llama.cpp reports none. The bias is not in what it reports.
+            "logit_bias": [[self.chat.encode("a")[0], _FORCE]],
+            "cache_prompt": self._keeps_prompts,
+        }
+        (reply,) = iterate(_posted(self._server(), "/completion", body), None)
+        _check_numbers(reply)
+        found = [-math.inf] * self._base.dimensions.vocab
+        for entry in reply["completion_probabilities"][0]["top_logprobs"]:
+            found[entry["id"]] = entry["logprob"]
+        return found
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """As `LanguageModel.embed`. Raises ServiceUnreachable when llama.cpp ends."""
+        filler = min(self.chat.stop_tokens, default=0)
+        ids = [self.chat.encode(text)[: self.context] or [filler] for text in texts]
+        try:
+            server = self._server(embedding=True)
+        except LlamaMissing:
+            return self._scorer.embed(texts)
+        return list(iterate(_embeddings(server, ids), None))
+
+
+@cache
+def is_installed() -> bool:
+    """Whether llama.cpp is installed here. It has no wheels for some platforms; torch answers there."""
+    return find_spec("xllamacpp") is not None
+
+
+def can_serve(base: BaseModel) -> bool:
+    """Whether llama.cpp can generate with this base and its adapter."""
+    adapter = base.adapter
+    return base.is_gguf and (adapter is None or (adapter / GGUF_ADAPTER).is_file()) and is_installed()
+
+
+async def _posted(
+    server: LlamaServer, path: str, body: dict[str, Any]
+) -> AsyncGenerator[dict[str, Any], None]:
+    yield await server.post(path, body)
+
+
+async def _embeddings(server: LlamaServer, prompts: Sequence[list[int]]) -> AsyncGenerator[list[float], None]:
+    for ids in prompts:
+        rows = await server.post("/embeddings", {"content": ids, "embd_normalize": -1})
+        for vector in rows[0]["embedding"]:
+            yield [float(value) for value in vector]
+
+
+def _completion(ids: Sequence[int], sampling: Sampling, seed: int, tokens: int) -> dict[str, Any]:
+    """The body of a completion that samples as `TokenSampler` does: temperature, then top-p, nothing else."""
+    return {
+        "prompt": list(ids),
+        # A token has at least one byte, so the bytes end the answer.
+        "n_predict": tokens,
+        "temperature": max(sampling.temperature, 0.0),
+        "top_p": sampling.top_p,
+        "samplers": ["temperature", "top_p"],
+        "seed": seed % _SEEDS,
+        "stop": [stop.encode("utf-8", "replace").decode() for stop in sampling.stop if stop],
+        "return_tokens": True,
+        # llama.cpp samples from NaN too; only its probabilities show it.
+        "n_probs": 1,
+    }
+
+
+def _check_numbers(event: dict[str, Any]) -> None:
+    for token in event.get("completion_probabilities") or ():
+        if token.get("logprob", 0.0) is None:
+            raise RunFailed(_("the model gives no numbers (NaN)"), hint="h2q-tui rollback")
+
+
+def _finish(event: dict[str, Any]) -> Finish:
+    return {"eos": Finish.STOP, "word": Finish.STOP_STRING}.get(str(event.get("stop_type")), Finish.LENGTH)
