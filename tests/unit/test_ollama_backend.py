@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from engine.core.chat import ChatMessage
-from engine.core.errors import BadInput, ServiceUnreachable
+from engine.core.errors import BadInput, ServiceUnreachable, UsageProblem
 from engine.inference.backends.ollama import OllamaModel
 from engine.inference.language_model import (
     Finish,
@@ -158,3 +158,77 @@ async def test_embeddings_come_from_the_embedding_endpoint() -> None:
     async with ollama([json.dumps({"model": "x", "embeddings": [[0.5, 1.0]]}).encode()]) as host:
         vectors = await asyncio.to_thread(OllamaModel("x", host).embed, ["天"])
     assert vectors == [[0.5, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "sentence"),
+    [
+        ([line("因为")], "200 OK", "ended within"),
+        ([], "200 OK", "ended within"),
+        ([b"<html>It works!</html>"], "200 OK", "not understood"),
+        ([line("因"), b'{"message":\n'], "200 OK", "not understood"),
+        ([b'{"message": 3}\n'], "200 OK", "not understood"),
+        ([b"<html>Bad gateway</html>"], "502 Bad Gateway", "Bad gateway"),
+        ([b'{"error":"requires a newer version"}'], "412 Precondition Failed", "requires a newer version"),
+    ],
+)
+async def test_a_broken_answer_is_one_sentence(lines: list[bytes], status: str, sentence: str) -> None:
+    async with ollama(lines, status=status) as host:
+        with pytest.raises(ServiceUnreachable, match=sentence) as problem:
+            await collect(host, Sampling())
+    assert "\n" not in str(problem.value)
+
+
+async def test_a_silent_ollama_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OllamaModel, "timeout_s", 0.1)
+    async with ollama([], hang=True) as host:
+        with pytest.raises(ServiceUnreachable, match="ReadTimeout"):
+            await collect(host, Sampling())
+
+
+async def test_a_redirection_is_not_followed() -> None:
+    heard = Heard()
+    async with (
+        ollama([END], heard=heard) as other,
+        ollama([], status=f"307 Temporary Redirect\r\nLocation: http://{other}/api/chat") as host,
+    ):
+        with pytest.raises(ServiceUnreachable):
+            await collect(host, Sampling())
+    assert heard.bodies == []
+
+
+async def test_no_proxy_of_the_environment_hears_a_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = Heard()
+    async with ollama([END], heard=proxy) as address, ollama([line("a"), END]) as host:
+        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://{address}")
+        assert (await collect(host, Sampling()))[0] == "a"
+    assert proxy.bodies == []
+
+
+async def test_text_that_utf8_cannot_write_is_sent_with_replacements() -> None:
+    heard = Heard()
+    asked = [ChatMessage(role="user", content="a\udc80b")]
+    async with ollama([END], heard=heard) as host:
+        model = OllamaModel("x", host)
+        await asyncio.to_thread(generate_text, model, asked, Sampling(stop=["\ud800"]))
+    assert heard.bodies[0]["messages"] == [{"role": "user", "content": "a?b"}]
+
+
+async def test_fewer_vectors_than_texts_are_an_error() -> None:
+    async with ollama([json.dumps({"model": "x", "embeddings": [[0.5]]}).encode()]) as host:
+        with pytest.raises(ServiceUnreachable, match="not understood"):
+            await asyncio.to_thread(OllamaModel("x", host).embed, ["a", "b"])
+
+
+def test_an_empty_conversation_is_refused() -> None:
+    with pytest.raises(BadInput, match="no message"):
+        generate_text(OllamaModel("x", "127.0.0.1:1"), [], Sampling())
+
+
+@pytest.mark.parametrize(
+    "host", ["example.com", "http://10.0.0.1:11434", "https://[2001:db8::1]", "127.0.0.1.example.com"]
+)
+def test_no_other_machine_is_asked(host: str) -> None:
+    with pytest.raises(UsageProblem):
+        OllamaModel("x", host)

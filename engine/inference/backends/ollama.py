@@ -38,6 +38,8 @@ class OllamaModel:
     """A `LanguageModel` that generates and embeds; Ollama keeps the weights and reports no likelihoods."""
 
     memory_mb = 0.0
+    timeout_s = CHAT_TIMEOUT_S
+    """Until the next piece of an answer."""
 
     def __init__(self, tag: str, host: str | None = None) -> None:
         """Raises UsageProblem when `host` is not this machine."""
@@ -92,13 +94,16 @@ class OllamaModel:
         started = time.perf_counter()
         seed = seed_of(sampling)
         max_bytes = MAX_BYTES if sampling.max_bytes is None else sampling.max_bytes
-        left, finish = max_bytes, Finish.LENGTH
-        client = make_async_client(self._host)
+        left, finish, ended = max_bytes, Finish.LENGTH, False
+        client = make_async_client(self._host, timeout_s=self.timeout_s)
         try:
             with translated_errors(self.name, refusal=ServiceUnreachable, hint="ollama serve"):
                 stream = await client.chat(
                     model=self.name,
-                    messages=[{"role": message.role, "content": message.content} for message in messages],
+                    messages=[
+                        {"role": message.role, "content": _without_surrogates(message.content)}
+                        for message in messages
+                    ],
                     stream=True,
                     options=_options(sampling, seed, max_bytes),
                 )
@@ -108,12 +113,15 @@ class OllamaModel:
                     if data and left > 0:
                         yield text if len(data) <= left else data[:left].decode("utf-8", "ignore")
                     left -= len(data)
+                    ended = left < 0 or bool(part.done)
                     if left < 0:
                         break
                     if part.done:
                         finish = Finish.STOP if part.done_reason == "stop" else Finish.LENGTH
         finally:
             await client._client.aclose()
+        if not ended:
+            raise ServiceUnreachable(_("Ollama ended within the answer"), hint="ollama serve")
         yield Generated(
             finish=finish,
             bytes=max_bytes - max(left, 0),
@@ -124,10 +132,14 @@ class OllamaModel:
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """Vectors of Ollama's embedding endpoint. Raises BadInput and ServiceUnreachable as `generate`."""
         with (
-            connect(self._host, timeout_s=CHAT_TIMEOUT_S) as client,
+            connect(self._host, timeout_s=self.timeout_s) as client,
             translated_errors(self.name, refusal=ServiceUnreachable, hint="ollama serve"),
         ):
-            response = client.embed(model=self.name, input=list(texts))
+            response = client.embed(model=self.name, input=list(map(_without_surrogates, texts)))
+        if len(response.embeddings) != len(texts):
+            raise ServiceUnreachable(
+                _("what answers at Ollama's address is not understood"), hint="ollama --version"
+            )
         return [list(vector) for vector in response.embeddings]
 
 
@@ -138,7 +150,7 @@ def _options(sampling: Sampling, seed: int, max_bytes: int) -> dict[str, Any]:
         "top_p": sampling.top_p,
         "seed": seed,
         "num_predict": max_bytes,
-        "stop": sampling.stop,
+        "stop": [_without_surrogates(stop) for stop in sampling.stop],
     }
 
 

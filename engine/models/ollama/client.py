@@ -1,4 +1,5 @@
-"""The Ollama on this machine: its address, clients that use no proxy, and its errors as sentences.
+"""The Ollama on this machine: its address, clients that use no proxy and follow no redirection, and its errors as
+sentences.
 
 The only other module that imports the `ollama` package is the chat backend.
 """
@@ -54,7 +55,7 @@ def make_client(host: str | None = None, *, timeout_s: float) -> ollama.Client:
     """A blocking client of the Ollama here. Raises UsageProblem when `host` is another machine."""
     import ollama
 
-    return ollama.Client(host=local_host(host), timeout=timeout_s, trust_env=False)
+    return ollama.Client(host=local_host(host), timeout=timeout_s, trust_env=False, follow_redirects=False)
 
 
 @contextmanager
@@ -71,7 +72,9 @@ def make_async_client(host: str | None = None, *, timeout_s: float = CHAT_TIMEOU
     """An asynchronous client of the Ollama here. Raises UsageProblem when `host` is another machine."""
     import ollama
 
-    return ollama.AsyncClient(host=local_host(host), timeout=timeout_s, trust_env=False)
+    return ollama.AsyncClient(
+        host=local_host(host), timeout=timeout_s, trust_env=False, follow_redirects=False
+    )
 
 
 @contextmanager
@@ -96,6 +99,11 @@ def translated_errors(
     except (ConnectionError, httpx.HTTPError) as problem:
         raise ServiceUnreachable(
             _("Ollama does not answer: {reason}").format(reason=type(problem).__name__), hint="ollama serve"
+        ) from problem
+    # No JSON, or not Ollama's: another program, or another version.
+    except ValueError as problem:
+        raise ServiceUnreachable(
+            _("what answers at Ollama's address is not understood"), hint="ollama --version"
         ) from problem
 
 
