@@ -219,6 +219,11 @@ class MemoryStore:
     def count(self) -> int:
         return int(self.connection.execute("SELECT COUNT(*) FROM current_conversations").fetchone()[0])
 
+    def mean_characters(self) -> float:
+        """Characters of a conversation on average; 0 without any."""
+        row = self.connection.execute("SELECT AVG(characters) FROM current_conversations").fetchone()
+        return float(row[0] or 0.0)
+
     def stats(self) -> MemoryStats:
         one = self.connection.execute(
             "SELECT COUNT(*), COALESCE(SUM(turns), 0), COALESCE(SUM(characters), 0), "

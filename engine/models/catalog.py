@@ -44,6 +44,8 @@ class ListedModel:
     """Why it cannot be trained on; "" if it can, as far as its headers show."""
     card: ModelCard | None = None
     """Of a model that was trained here."""
+    parameters: int = 0
+    """Number of weights, as far as headers and sizes of files tell it."""
 
 
 def list_all(ws: Workspace) -> list[ListedModel]:
@@ -137,6 +139,7 @@ def _described(place: ModelPlace) -> ListedModel:
         weight_format=summary.weight_format,
         context=summary.context,
         problem=summary.problem,
+        parameters=summary.bytes // (4 if summary.weight_format == "F32" else 2),
     )
 
 
@@ -168,6 +171,7 @@ def _gguf(name: str, origin: ModelOrigin, file: Path) -> ListedModel:
         weight_format=summary.quantization,
         context=summary.context,
         problem=summary.problem,
+        parameters=summary.parameters,
     )
 
 

@@ -105,7 +105,8 @@ def _train_on_corpus(
     params = request.params
     plan = StagePlan(("corpus", "lora", "validate", "promote"), before=request.stages_before)
     with MemoryStore(ctx.workspace.memory_db) as store:
-        announce_work(ctx, _workload(params, base, store.count()))
+        characters = store.mean_characters()
+        announce_work(ctx, _workload(params, base, store.count(), characters=characters))
         try:
             corpus = prepare_corpus(
                 ctx,
@@ -122,7 +123,7 @@ def _train_on_corpus(
             return finish(ctx, request, result)
         question = own_question(store, corpus.window)
         trained, test = len(corpus.dataset.lineage.conversations), len(corpus.window.conversations)
-        announce_work(ctx, _workload(params, base, trained, test))
+        announce_work(ctx, _workload(params, base, trained, test, characters))
         adapter = _lora_stage(ctx, plan, request, base, corpus.dataset, texts, question)
         report = validate_candidate(
             ctx,
@@ -209,13 +210,16 @@ def _train_on_files(
     return finish(ctx, request, result)
 
 
-def _workload(params: TrainParams, base: BaseModel, conversations: int, test: int = 0) -> Workload:
+def _workload(
+    params: TrainParams, base: BaseModel, conversations: int, test: int = 0, characters: float = 0.0
+) -> Workload:
     return Workload(
         TrainMode.LORA,
         conversations=conversations,
         test=test,
         base=params.model or "",
         base_parameters=base.parameters,
+        characters=characters,
         epochs=params.epochs,
         max_steps=params.max_steps,
         time_budget_s=params.time_budget_s,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -29,12 +29,19 @@ _LOOKED_AT = 40
 _CORES = 2
 _NATIVE_MB = 700.0
 _SCRATCH_BYTES_S, _NATIVE_BYTES_S = 20_000.0, 10_000.0
-_FLOP_S = 1e11
+_FLOP_S = 1.5e11
+_ADAPTER_FLOP = 4.0
+"""Of a token for each parameter of the base: forward, and backward without gradients of the frozen weights."""
+_FORWARD_FLOP = 2.0
 _CONVERSATION_BYTES, _CONVERSATION_TOKENS = 1_500.0, 300.0
+_CHARACTERS_OF_TOKEN, _TEMPLATE_TOKENS = 4.0, 45.0
 _EPOCHS = 3
+_EVOLVE_EPOCHS = 1
+"""Of one cycle, as in `EvolveParams`."""
 _LORA_BATCH = 4
 _CORPUS_S = 0.02
-_PROGRAM_MB = 600.0
+_PROGRAM_MB, _ACTIVATIONS_MB = 600.0, 1000.0
+"""Of an adapter's training, beside the weights of its base in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Workload:
     """The base of an adapter as the run names it."""
     base_parameters: float = 0.0
     """Of an adapter's base; 0 when unknown."""
+    characters: float = 0.0
+    """Of a conversation on average; 0 when unknown."""
     epochs: int | None = None
     max_steps: int | None = None
     time_budget_s: float | None = None
@@ -160,6 +169,19 @@ def estimate(load: Workload, runs: Sequence[MeasuredRun] = ()) -> Estimate:
     return _within_budget(found, load)
 
 
+def estimate_evolution(load: Workload, cycles: int, runs: Sequence[MeasuredRun] = ()) -> Estimate:
+    """What `cycles` cycles of an evolution on native `load` will take, `_EVOLVE_EPOCHS` epochs each.
+
+    Each trains a candidate, validates it, and measures both models once more.
+    """
+    once = estimate(replace(load, mode=TrainMode.NATIVE, text_bytes=0, epochs=_EVOLVE_EPOCHS), runs)
+    cycle = {name: once.seconds[name] for name in ("native", "validate", "promote")}
+    cycle["measure"] = once.seconds["validate"]
+    seconds = {"corpus": once.seconds["corpus"]} | {name: cycles * each for name, each in cycle.items()}
+    steps = cycles * once.steps if once.steps else None
+    return Estimate(seconds, steps, once.memory_mb, once.run)
+
+
 def _epochs(of: Workload | TrainParams) -> int:
     return of.epochs or _EPOCHS
 
@@ -188,12 +210,15 @@ def _rough(load: Workload) -> Estimate:
         seconds["native"] = max(10.0, count * _CONVERSATION_BYTES * epochs / _NATIVE_BYTES_S / speed)
         seconds["validate"] = 10.0 + 0.5 * test / speed
     if "lora" in seconds:
-        flop = 6 * load.base_parameters
+        rate = _FLOP_S * speed / max(1.0, load.base_parameters)
+        tokens = _CONVERSATION_TOKENS
+        if load.characters:
+            tokens = load.characters / _CHARACTERS_OF_TOKEN + _TEMPLATE_TOKENS
         steps = load.max_steps or max(1, -(-count // _LORA_BATCH) * epochs)
-        tokens = steps * _LORA_BATCH * _CONVERSATION_TOKENS
-        seconds["lora"] = 15.0 + tokens * flop / _FLOP_S / speed
-        seconds["validate"] = 20.0 + test * _CONVERSATION_TOKENS * flop / _FLOP_S / speed
-        memory = _PROGRAM_MB + 4 * load.base_parameters / 2**20
+        seconds["lora"] = 15.0 + steps * _LORA_BATCH * tokens * _ADAPTER_FLOP / rate
+        # Base and adapter score the test set, and answer some of its questions token by token.
+        seconds["validate"] = 20.0 + 2 * test * tokens * _FORWARD_FLOP / rate
+        memory = _PROGRAM_MB + 2 * load.base_parameters / 2**20 + _ACTIVATIONS_MB
         if not load.base_parameters:
             return Estimate(seconds, steps)
     return Estimate(seconds, steps, memory)

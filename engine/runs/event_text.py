@@ -76,6 +76,16 @@ def format_left(seconds: float) -> str:
     return _("{hours} h {minutes} min").format(hours=minutes // 60, minutes=minutes % 60)
 
 
+def format_about(seconds: float) -> str:
+    """An estimate, rounded: `40 s`, `4 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return _("{n} s").format(n=max(5, 5 * round(seconds / 5)))
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return _("{minutes} min").format(minutes=minutes)
+    return _("{hours} h {minutes} min").format(hours=minutes // 60, minutes=minutes % 60)
+
+
 def work_text(work: WorkDone) -> str:
     """`27 %, 14 min left`: the same words for the whole run everywhere; "" when nothing is known."""
     parts = [] if work.share is None else [percent_done(work)]

@@ -12,11 +12,13 @@ from engine.core.paths import Workspace
 from engine.core.settings import Settings
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import live_run
+from tui.actions import ACTIONS
 from tui.app.app import H2QApp
 from tui.host.run_follower import RunsChanged
-from tui.screens.help import KeysSheet
+from tui.screens.help import KeysSheet, action_lines
 from tui.tabs.registry import TABS
 from tui.tabs.train.new_run import NewRun
+from tui.terminal.text import cells
 from tui.widgets.footer import Footer
 from tui.widgets.header import Header
 
@@ -261,3 +263,22 @@ async def test_the_app_closes_while_workers_and_messages_are_under_way(ws: Works
                 assert app.tab is not None
                 app.tab.activate()
                 app.show_message("closing", "warning")
+
+
+@pytest.mark.parametrize("width", [54, 78])
+def test_the_sentence_of_an_action_is_wrapped_in_its_column(width: int) -> None:
+    for action in ACTIONS:
+        lines = action_lines(action, ("x",), width).plain.split("\n")
+        assert all(cells(line) <= width for line in lines)
+        assert all(line.startswith(" " * 11) for line in lines[1:])
+
+
+async def test_no_line_of_the_sheet_for_a_new_run_is_wrapped_into_its_margin(tmp_path: Path) -> None:
+    app = H2QApp(Workspace(tmp_path))
+    async with app.run_test(size=(60, 24)) as pilot:
+        await pilot.press("n", "j", "j")
+        await until(pilot, lambda: "candidate that is not shown" in text_of(app))
+        lines = text_of(app).splitlines()
+        top = next(row for row, line in enumerate(lines) if "New run" in line)
+        sheet = [line for line in lines[top + 1 :] if line.startswith("│")]
+        assert all(line[2:4] in ("  ", "▸ ") for line in sheet), "\n".join(sheet)

@@ -313,5 +313,6 @@ def test_the_light_table_of_formats_is_that_of_the_readers() -> None:
 
 def test_the_real_file_is_described(smollm2_gguf: Path) -> None:
     summary = read_summary(smollm2_gguf)
+    assert summary.parameters == 134_515_008
     assert (summary.architecture, summary.quantization, summary.context) == ("llama", "Q4_1", 8192)
     assert summary.problem == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 
 import msgspec
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.paths import Workspace
-from engine.runs.estimates import MeasuredRun, RunHistory, Workload, estimate, stages_of
-from engine.runs.event_text import work_text
+from engine.runs.estimates import MeasuredRun, RunHistory, Workload, estimate, estimate_evolution, stages_of
+from engine.runs.event_text import format_about, work_text
 from engine.runs.events import (
     Event,
     Finished,
@@ -33,7 +34,7 @@ from engine.runs.view import RunView
 from engine.runs.work import work_done
 from tests.tui.live_run import LiveRun
 from tests.unit.test_run_text import BEGUN, STEP, view_of
-from tui.tabs.train.run_estimate import estimate_line
+from tui.tabs.train.run_estimate import estimate_line, evolution_line
 
 PLAN = WorkPlan(seconds={"corpus": 10.0, "native": 100.0, "validate": 50.0, "promote": 1.0})
 
@@ -216,7 +217,44 @@ def test_an_adapter_on_another_base_is_another_work(tmp_path: Path) -> None:
 def test_the_sheet_says_where_its_figures_are_from(tmp_path: Path) -> None:
     runs = history(tmp_path, TrainParams(mode=TrainMode.NATIVE))
     measured = estimate_line(Workload(TrainMode.NATIVE, conversations=200), runs)
-    assert measured == f"about 01:39, 60 steps, 0.8 GB, as measured in run {runs[0].run[:9]}"
-    assert "rough estimate" in estimate_line(Workload(TrainMode.NATIVE, conversations=200), [])
+    assert measured == f"about 2 min, 60 steps, 0.8 GB (measured in run {runs[0].run[:9]})"
+    assert "rough" in estimate_line(Workload(TrainMode.NATIVE, conversations=200), [])
     unknown = estimate_line(Workload(TrainMode.LORA, conversations=200, base="x"), runs)
     assert "not measured yet" in unknown and not any(character.isdigit() for character in unknown)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (3, "5 s"),
+        (42, "40 s"),
+        (89, "90 s"),
+        (91, "2 min"),
+        (240, "4 min"),
+        (7100, "118 min"),
+        (12_000, "3 h 20 min"),
+    ],
+)
+def test_an_estimate_is_rounded_and_names_its_unit(seconds: float, text: str) -> None:
+    assert format_about(seconds) == text
+
+
+# 20 steps with 640 tokens each took 38 s in bfloat16 on two cores, and 1.9 GB (`bench lora`).
+def test_a_rough_estimate_of_an_adapter_follows_from_its_base_and_the_text() -> None:
+    load = Workload(
+        TrainMode.LORA, conversations=147, base="x", base_parameters=134.5e6, characters=460, max_steps=20
+    )
+    found = estimate(load)
+    step_s = (found.seconds["lora"] - 15) / 20 * (os.cpu_count() or 2) / 2
+    assert 1.9 / 1.5 <= step_s <= 1.9 * 1.5
+    assert found.memory_mb is not None
+    assert 1900 / 1.5 <= found.memory_mb <= 1900 * 1.5
+    assert "rough" in estimate_line(load, [])
+
+
+def test_an_evolution_takes_its_cycles_times_a_training_of_one_epoch(tmp_path: Path) -> None:
+    runs = history(tmp_path, TrainParams(mode=TrainMode.NATIVE))
+    found = estimate_evolution(Workload(TrainMode.NATIVE, conversations=200), 3, runs)
+    assert found.run == runs[0].run
+    assert found.seconds == {"corpus": 8.0, "native": 60.0, "validate": 90.0, "promote": 3.0, "measure": 90.0}
+    assert "about 4 min" in evolution_line(Workload(TrainMode.NATIVE, conversations=200), 3, runs)

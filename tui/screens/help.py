@@ -16,6 +16,12 @@ from engine.core.i18n import _
 from tui.actions import BY_ID, AppAction, key_labels
 from tui.terminal.text import fit, safe
 
+SHEET_WIDTH = 84
+_FRAME = 6
+"""Cells of a line that are border, padding or scroll bar."""
+_KEY, _LABEL = 10, 16
+"""Cells of the first two columns."""
+
 
 class KeysSheet(ModalScreen["AppAction | None"]):
     """Enter performs the action under the cursor, so every action can be reached without its key."""
@@ -45,7 +51,7 @@ class KeysSheet(ModalScreen["AppAction | None"]):
         for title, actions in self._sections:
             options.append(Option(Content.styled(title, "bold $text-accent"), disabled=True))
             for action in actions:
-                options.append(Option(_line(action, self._keys[action.id]), id=action.id))
+                options.append(Option(self._line(action), id=action.id))
         sheet = OptionList(*options, id="keys-sheet", markup=False)
         sheet.border_title = safe(_("Keys"))
         sheet.border_subtitle = safe(_("enter run  esc back"))
@@ -54,6 +60,15 @@ class KeysSheet(ModalScreen["AppAction | None"]):
     def on_mount(self) -> None:
         sheet = self.query_one(OptionList)
         sheet.highlighted = 1
+
+    def on_resize(self) -> None:
+        sheet = self.query_one(OptionList)
+        for _title, actions in self._sections:
+            for action in actions:
+                sheet.replace_option_prompt(action.id, self._line(action))
+
+    def _line(self, action: AppAction) -> Content:
+        return action_lines(action, self._keys[action.id], min(SHEET_WIDTH, self.app.size.width) - _FRAME)
 
     def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
         self.dismiss(BY_ID.get(message.option_id or ""))
@@ -68,14 +83,20 @@ class KeysSheet(ModalScreen["AppAction | None"]):
         self.query_one(OptionList).action_cursor_up()
 
 
-def _line(row: AppAction, keys: tuple[str, ...]) -> Content:
-    """`x       stop            Checkpoint and stop; asks once.` and below it the command."""
+def action_lines(row: AppAction, keys: tuple[str, ...], width: int) -> Content:
+    """`x       stop            Checkpoint and stop; asks once.` and below it the command, in lines of `width` cells.
+
+    The sentence is wrapped in its own column.
+    """
     shown = {"go_tab": "1–9"}.get(row.id) or "  ".join(key_labels(keys))
     if row.outside:
         shown = f"esc {shown}"
-    line = Content.assemble((fit(shown, 10), "bold"), " ", fit(_(row.label), 16))
+    line = Content.assemble((fit(shown, _KEY), "bold"), " ", fit(_(row.label), _LABEL))
+    column = _KEY + _LABEL + 2
     if row.help:
-        line = line.append(Content.assemble(" ", _(row.help)))
+        wrapped = Content(_(row.help)).wrap(max(16, width - column))
+        line = line.append(" ").append(Content("\n" + " " * column).join(wrapped))
     if row.command:
-        line = line.append(Content.assemble("\n" + " " * 11, (row.command, "$text-muted")))
+        command = Content.styled(row.command, "$text-muted").wrap(max(16, width - _KEY - 1))
+        line = line.append("\n" + " " * (_KEY + 1)).append(Content("\n" + " " * (_KEY + 1)).join(command))
     return line

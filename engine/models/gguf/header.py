@@ -5,6 +5,7 @@ Format: ggml's GGUF specification, versions 2 and 3.
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from dataclasses import dataclass
@@ -38,6 +39,10 @@ _FILE_TYPES = {
 """llama.cpp's `llama_ftype`, in `general.file_type`."""
 
 
+_MAX_RANK = 8
+"""Sides of a tensor: four in every file that llama.cpp writes."""
+
+
 @dataclass(frozen=True)
 class GgufSummary:
     """What a list shows of a GGUF file. Unknown texts are "", unknown numbers 0."""
@@ -52,6 +57,8 @@ class GgufSummary:
     """`tokenizer.ggml.model`: "gpt2" for byte-level BPE, "llama" for SentencePiece."""
     pre_tokenizer: str
     experts: int
+    parameters: int = 0
+    """Number of weights."""
 
     @property
     def problem(self) -> str:
@@ -78,7 +85,7 @@ def read_summary(path: Path) -> GgufSummary:
     """The summary of the file at `path`. Raises BadInput when it is missing, unreadable or not a GGUF file."""
     with open_binary(path) as file:
         reader = GgufReader(path, file)
-        reader.start()
+        tensors = reader.start()
         values: dict[str, Any] = {}
         for _number in range(reader.count("Q")):
             key, kind = reader.string(), reader.scalar("I")
@@ -86,6 +93,7 @@ def read_summary(path: Path) -> GgufSummary:
                 reader.skip_items(reader.scalar("I"))
             else:
                 values[key] = reader.value(kind)
+        parameters = _parameters(reader, tensors)
     architecture = str(values.get("general.architecture", ""))
     context = values.get(f"{architecture}.context_length", 0)
     experts = values.get(f"{architecture}.expert_count", 0)
@@ -97,7 +105,24 @@ def read_summary(path: Path) -> GgufSummary:
         tokenizer=str(values.get("tokenizer.ggml.model", "")),
         pre_tokenizer=str(values.get("tokenizer.ggml.pre", "default")),
         experts=experts if isinstance(experts, int) else 0,
+        parameters=parameters,
     )
+
+
+def _parameters(reader: GgufReader, tensors: int) -> int:
+    """The number of weights, from the entries of the tensors that follow the values; 0 where they are broken."""
+    count = 0
+    try:
+        for _number in range(tensors):
+            reader.string()
+            rank = reader.scalar("I")
+            if rank > _MAX_RANK:
+                return 0
+            count += math.prod(reader.scalar("Q") for _side in range(rank))
+            reader.read_exactly(struct.calcsize("<IQ"))  # type and offset
+    except BadInput:
+        return 0
+    return count
 
 
 def open_binary(path: Path) -> BinaryIO:

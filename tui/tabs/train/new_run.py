@@ -23,11 +23,12 @@ from engine.runs.kinds import EvolveParams, RunKind, TrainMode, TrainParams
 from engine.runs.spec import make_spec
 from tui.host.launch import launch_uninterrupted
 from tui.screens.fetch_model import FetchModel, offered_model
-from tui.tabs.train.new_run_text import MODES, TrainingInputs, describe, read_inputs
+from tui.tabs.train.new_run_text import EVOLVE_CYCLES, MODES, TrainingInputs, describe, read_inputs
 from tui.tabs.train.preview import PreviewScreen
 from tui.terminal.glyphs import Glyphs
-from tui.terminal.text import fit, safe
+from tui.terminal.text import cells, fit, safe
 
+SHEET_WIDTH = 84
 _KIND = {"": "", "success": "$text-success", "warning": "$text-warning", "error": "$text-error"}
 
 
@@ -39,7 +40,8 @@ class NewRun(ModalScreen["str | None"]):
     NewRun > Vertical { width: 84; max-width: 100%; height: auto; max-height: 100%; background: $surface;
         border: round $accent; padding: 0 1; }
     NewRun OptionList, NewRun OptionList:focus { height: auto; border: none; background: $surface; padding: 0; }
-    NewRun Static { height: auto; background: $surface; }
+    NewRun Static { height: auto; background: $surface; padding: 0 0 0 2; }
+    NewRun #new-about { margin: 1 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", show=False),
@@ -123,15 +125,25 @@ class NewRun(ModalScreen["str | None"]):
         return MODES[self._modes.highlighted or 0].mode
 
     def on_option_list_option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
-        for number in range(len(MODES)):
-            row = self._row(number, chosen=number == message.option_index)
-            message.option_list.replace_option_prompt_at_index(number, row)
+        message.stop()
+        self._draw_modes()
         self._show()
 
-    def _row(self, number: int, *, chosen: bool) -> Content:
-        """A mode and its description; the cursor glyph marks the chosen one."""
+    def on_resize(self) -> None:
+        self._draw_modes()
+
+    def _draw_modes(self) -> None:
+        for number in range(len(MODES)):
+            width = self._modes.content_size.width or SHEET_WIDTH
+            row = self._row(number, width, chosen=number == self._modes.highlighted)
+            self._modes.replace_option_prompt_at_index(number, row)
+
+    def _row(self, number: int, width: int = SHEET_WIDTH, *, chosen: bool) -> Content:
+        """A mode and its description, wrapped in its column; the cursor glyph marks the chosen one."""
         mode = MODES[number]
-        return Content(f"{self._glyphs.cursor if chosen else ' '} {fit(mode.name, 9)}{_(mode.does)}")
+        name = f"{self._glyphs.cursor if chosen else ' '} {fit(mode.name, 9)}"
+        does = Content(_(mode.does)).wrap(max(16, width - cells(name)))
+        return Content(name).append(Content("\n" + " " * cells(name)).join(does))
 
     def _show(self) -> None:
         lines = (
@@ -139,19 +151,18 @@ class NewRun(ModalScreen["str | None"]):
         )
         if self._problem:
             lines.append((self._problem, "error"))
-        words = [safe("  " + text, _KIND[kind]) for text, kind in lines] or [
-            safe(_("  counting …"), "$foreground-muted")
+        words = [safe(text, _KIND[kind]) for text, kind in lines] or [
+            safe(_("counting …"), "$foreground-muted")
         ]
-        self._about.update(Content("\n").join([Content(""), *words, Content("")]))
-        command = f"  {self.command}"
-        self._command_line.update(safe(command, "$foreground-muted"))
+        self._about.update(Content("\n").join(words))
+        self._command_line.update(safe(self.command, "$foreground-muted"))
 
     @property
     def command(self) -> str:
         """The equivalent command line."""
         unload = " --unload-ollama" if self.unload else ""
         if self.mode is RunKind.EVOLVE:
-            return f"h2q-tui evolve --cycles 3{unload} --detach"
+            return f"h2q-tui evolve --cycles {EVOLVE_CYCLES}{unload} --detach"
         base = f" --model {shell_word(self.base)}" if self.mode is TrainMode.LORA and self.base else ""
         return f"h2q-tui train --mode {self.mode}{base}{unload} --detach"
 
@@ -189,7 +200,7 @@ class NewRun(ModalScreen["str | None"]):
         params = (
             TrainParams(mode=mode, model=base, settings=settings)
             if isinstance(mode, TrainMode)
-            else EvolveParams(cycles=3, settings=settings)
+            else EvolveParams(cycles=EVOLVE_CYCLES, settings=settings)
         )
         spec = make_spec(self.workspace.root, params, language=language())
         try:

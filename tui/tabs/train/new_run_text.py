@@ -20,8 +20,9 @@ from engine.runs.kinds import RunKind, TrainMode
 from engine.runs.rundir import training_run_id
 from engine.validation.sequential import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, detectable_gain
 from tui.screens.fetch_model import offered_model
-from tui.tabs.train.run_estimate import estimate_line
+from tui.tabs.train.run_estimate import estimate_line, evolution_line
 
+EVOLVE_CYCLES = 3
 ENOUGH = 60
 """Conversations below which a verdict may be impossible (docs/ARCHITECTURE.md)."""
 
@@ -39,7 +40,7 @@ MODES: tuple[RunMode, ...] = (
     RunMode(
         TrainMode.NATIVE,
         "native",
-        N_("your conversations, on top of the model in use; validated before use"),
+        N_("your conversations, on top of the model in use; then a verdict"),
     ),
     RunMode(TrainMode.LORA, "lora", N_("your conversations, as an adapter on a model you have")),
     RunMode(RunKind.EVOLVE, "evolve", N_("cycles on the model in use: synthetic data, candidate, verdict")),
@@ -76,6 +77,8 @@ class TrainingInputs:
     held_mb: float = 0.0
     unload: bool = False
     """Whether the settings unload them first."""
+    characters: float = 0.0
+    """Of a conversation on average."""
     runs: tuple[MeasuredRun, ...] = ()
     """Finished trainings, newest first: what a new one will take is estimated from them."""
 
@@ -83,9 +86,10 @@ class TrainingInputs:
 def read_inputs(workspace: Workspace) -> TrainingInputs:
     """Reads the store and the folder of texts. Call it in a thread."""
     count = accepted = test_set = groups = 0
+    characters = 0.0
     if workspace.memory_db.exists():
         with MemoryStore(workspace.memory_db, readonly=True) as store:
-            count = store.count()
+            count, characters = store.count(), store.mean_characters()
         with ReviewStore(workspace.memory_db, readonly=True) as review:
             funnel = review.funnel()
             accepted, test_set = funnel.accepted, funnel.test
@@ -111,6 +115,7 @@ def read_inputs(workspace: Workspace) -> TrainingInputs:
         held=_(", ").join(model.name for model in held),
         held_mb=sum(model.mb for model in held),
         unload=settings.unload_ollama,
+        characters=characters,
         runs=tuple(RunHistory(workspace).runs()),
     )
 
@@ -187,6 +192,9 @@ def describe(
         lines += _corpus(inputs)
     if isinstance(mode, TrainMode) and (load := _workload(mode, inputs, lora_base)) is not None:
         lines.append((estimate_line(load, inputs.runs), ""))
+    elif mode is RunKind.EVOLVE and inputs.base:
+        load = _workload(TrainMode.NATIVE, inputs, "")
+        lines += [(evolution_line(load, EVOLVE_CYCLES, inputs.runs), "")] if load is not None else []
     if inputs.held:
         words = (
             _("Ollama's {names} ({mb} MB of memory) will be unloaded first; o keeps it")
@@ -220,6 +228,8 @@ def _workload(mode: TrainMode, inputs: TrainingInputs, lora_base: str) -> Worklo
         test=inputs.test_set,
         text_bytes=inputs.text_bytes if new_base else 0,
         base=lora_base if mode is TrainMode.LORA else "",
+        base_parameters=listed.parameters if (listed := inputs.listed.get(lora_base)) is not None else 0,
+        characters=inputs.characters,
     )
 
 
