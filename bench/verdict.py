@@ -7,15 +7,20 @@ of any promotion from above, however the models judged on one window depend on e
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.result import Benchmark, BenchResult, compare
-from engine.validation.sequential import alpha_for, detectable_gain
+from engine.corpus.next_window import WindowOutlook
+from engine.validation.report import CaseScore
+from engine.validation.sequential import MIN_CLUSTERS, alpha_for, detectable_gain
 from engine.validation.statistics import Floats, skewness_corrected_t
 from engine.validation.student_t import t_quantile, t_tail
+from engine.validation.verdict import nll_verdict
 from engine.validation.worst_tenth import loss_and_limit
 
 LOOKS = 10
@@ -167,6 +172,71 @@ def minority(full: bool) -> list[BenchResult]:
     return results
 
 
+ESTIMATES = (
+    # clusters of the window, look, gain in standard deviations, what the next window is chosen from
+    (45, 1, 0.25, WindowOutlook(fresh=255, total=300, window=45)),
+    (45, 4, 0.35, WindowOutlook(fresh=255, total=300, window=45)),
+    (20, 1, 0.3, WindowOutlook(fresh=80, total=400, window=20, conversations_per_cluster=1.6)),
+    (26, 2, 0.2, WindowOutlook(fresh=150, total=176, window=26, waiting=12, conversations_per_cluster=1.2)),
+    (90, 1, 0.15, WindowOutlook(fresh=510, total=600, window=90, waiting_share=0.15)),
+)
+
+
+def estimate(full: bool) -> list[BenchResult]:
+    """The conversations that a verdict says would decide it, against those after which 80 % of windows do."""
+    rows, samples = (10_000, 100_000) if full else (2_000, 4_000)
+    results = []
+    for clusters, look, gain, outlook in ESTIMATES:
+        said = nll_verdict(
+            cases_of(gain, clusters),
+            base_name="base",
+            new_name="new",
+            look=look,
+            general=None,
+            outlook=outlook,
+        ).needed_cases
+        truth = conversations_that_decide(gain, outlook, rows=rows, samples=samples)
+        ratio = (said or math.inf) / truth
+        results.append(
+            compare(
+                f"verdict.estimate.{clusters}.look-{look}",
+                ours=max(ratio, 1 / ratio),
+                baseline=1.5,
+                target=1.0,
+                unit="times off",
+                lower_is_better=True,
+                notes=f"gain of {gain:g} standard deviations: {said} conversations said, {truth} by simulation",
+            )
+        )
+    return results
+
+
+def cases_of(gain: float, clusters: int) -> list[CaseScore]:
+    """Cases whose relative gain has this mean in standard deviations of 2 %, exactly."""
+    quantiles = np.array([NormalDist().inv_cdf((i + 0.5) / clusters) for i in range(clusters)])
+    gains = 0.02 * ((quantiles - quantiles.mean()) / quantiles.std(ddof=1) + gain)
+    return [
+        CaseScore(conversation=str(i), cluster=str(i), bytes=100, base=2.0, new=2.0 - 2.0 * float(value))
+        for i, value in enumerate(gains)
+    ]
+
+
+def conversations_that_decide(gain: float, outlook: WindowOutlook, *, rows: int, samples: int) -> int:
+    """The fewest new conversations whose window finds the gain at its first look in 80 % of draws."""
+
+    def enough(groups: int) -> bool:
+        values = np.random.default_rng(groups).standard_normal((rows, groups)) + gain
+        p = paired_p_of_rows(values, samples=samples, largest=alpha_for(1))
+        return bool(np.mean(p < alpha_for(1)) >= 0.8)
+
+    groups = bisect_left(range(2_000), True, lo=MIN_CLUSTERS, key=enough)
+    return next(
+        math.ceil(new * outlook.conversations_per_cluster)
+        for new in range(1, 100_000)
+        if outlook.next_size(new) >= groups
+    )
+
+
 def found_by_t(rows: Floats) -> NDArray[np.bool_]:
     """Which rows of relative gains the corrected t finds better at the first look; the signs change little."""
     clusters = rows.shape[1]
@@ -213,5 +283,6 @@ BENCHMARKS = (
         "verdict.level", "rate of false promotions over ten looks against the highest allowed", level, 20
     ),
     Benchmark("verdict.power", "gains that a verdict finds against what is promised", power, 20),
+    Benchmark("verdict.estimate", "conversations said to decide against those that do", estimate, 10),
     Benchmark("verdict.minority", "a worst tenth that pays is refused, noise is not", minority, 5),
 )

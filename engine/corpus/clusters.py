@@ -13,6 +13,8 @@ from engine.corpus.ledger import Database
 
 MIN_CLUSTERS = 20
 """Clusters that a window needs, and that must wait before the next one opens."""
+WINDOW_SHARE = 0.15
+"""Share of the clusters not yet trained on that a window takes, if that is more than MIN_CLUSTERS."""
 NO_WINDOW = 0
 """Id of the empty window, for when everything is trained on already."""
 RECOMMENDED_CONVERSATIONS = 60
@@ -95,6 +97,11 @@ class Cluster:
     def hash_position(self) -> float:
         """Position by hash of the name, from 0 to 1."""
         return hash_position(self.name)
+
+
+def window_size(fresh: int, total: int) -> int:
+    """Clusters of a new window: of `fresh`, not yet trained on, among all `total`, at most half of which are held out."""
+    return min(max(MIN_CLUSTERS, round(WINDOW_SHARE * fresh)), fresh, total // 2)
 
 
 def hash_position(name: str) -> float:

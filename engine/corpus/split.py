@@ -21,15 +21,13 @@ from engine.corpus.clusters import (
     current_window,
     hash_position,
     read_clusters,
+    window_size,
     with_longer_forms,
 )
 from engine.corpus.enums import CorpusStage, DataSplit, LedgerAction
 from engine.corpus.ledger import Database, LedgerRow
 from engine.memory.deletion import hash_test_window
 from engine.memory.transactions import write_in_chunks
-
-SHARE = 0.15
-"""Share of the clusters not yet trained on that a window takes, if that is more than MIN_CLUSTERS."""
 
 
 def open_window(store: Database, now: float, *, trained: frozenset[str] = frozenset()) -> HoldoutWindow:
@@ -173,10 +171,10 @@ def _by_time(cluster: Cluster, end: float | None, border: float | None) -> DataS
 def _choose(fresh: list[Cluster], total: int) -> tuple[list[Cluster], bool]:
     """(clusters of a new window among the `fresh`, not yet trained ones; whether they were chosen by time).
 
-    `max(20, 15 %)` of them, but never more than half of all `total` clusters. They are the newest ones if most have
+    `window_size` of them. They are the newest ones if most have
     dates and enough others are entirely older, to train on; else a hash of the cluster chooses.
     """
-    size = min(max(MIN_CLUSTERS, round(SHARE * len(fresh))), len(fresh), total // 2)
+    size = window_size(len(fresh), total)
     dated = [cluster for cluster in fresh if cluster.start is not None]
     if size and 2 * len(dated) >= len(fresh) and len(dated) >= size:
         newest = sorted(dated, key=lambda cluster: (-(cluster.start or 0.0), cluster.name))[:size]

@@ -14,6 +14,7 @@ from engine.core.json_text import encode_json
 from engine.corpus import split
 from engine.corpus.clusters import HoldoutWindow, current_window
 from engine.corpus.dataset import DatasetRow
+from engine.corpus.next_window import read_outlook
 from engine.corpus.training_set import held_out_rows
 from engine.memory.store import MemoryStore
 from engine.models.base_models import model_path
@@ -63,6 +64,8 @@ def validate_candidate(
         texts: plain text files whose tails join the general set.
         replay_sample: conversations that the base was trained on; forgetting is measured on them.
     """
+    card = card_of(base)
+    trained = frozenset(card.lineage.conversations if card is not None else ())
     with plan.open(ctx, "validate") as stage:
         report = validate(
             ctx,
@@ -74,6 +77,7 @@ def validate_candidate(
             dated=window.dated,
             texts={path.name: general_tail(path) for path in texts},
             older=replay_sample,
+            outlook=read_outlook(store, trained),
         )
         verdict = report.verdict
         stage.detail = verdict.sentence

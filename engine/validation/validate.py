@@ -15,6 +15,7 @@ from engine.core.i18n import _, n_
 from engine.core.paths import Workspace, shipped
 from engine.corpus.dataset import DatasetRow
 from engine.corpus.features import language_of
+from engine.corpus.next_window import WindowOutlook
 from engine.inference.language_model import LanguageModel, OnTokens
 from engine.inference.loader import open_pair, open_together
 from engine.models.card import CARD_FILE, ModelCard, load_card
@@ -62,6 +63,7 @@ def validate(
     dated: bool,
     texts: Mapping[str, TextSource],
     older: Sequence[DatasetRow] = (),
+    outlook: WindowOutlook | None = None,
 ) -> ValidationReport:
     """Compares the model in `new` with the one in `base` on the test window, as a stage of a run.
 
@@ -71,6 +73,7 @@ def validate(
         dated: False when the window was split by hash because its conversations have no dates.
         texts: the held-out part of each plain text by name; the shipped samples of the general set are added.
         older: conversations that the base was trained on, to measure forgetting.
+        outlook: what the next window is chosen from, for the conversations that would decide.
 
     Raises BadInput when a model or an ancestor of it was trained on the window, when the base is worse than
     uniform bytes, or when a model is broken; NotEnoughData without a held-out answer; Interrupted when the
@@ -94,6 +97,7 @@ def validate(
         ws=ctx.workspace,
         older=older,
         first=first_of_line(ctx.workspace, new),
+        outlook=outlook,
     )
 
 
@@ -118,6 +122,7 @@ def compare(
     ws: Workspace | None = None,
     older: Sequence[DatasetRow] = (),
     first: Path | None = None,
+    outlook: WindowOutlook | None = None,
 ) -> ValidationReport:
     """`validate` without a run: `progress(done, total)` counts tokens and may raise to stop.
 
@@ -163,6 +168,7 @@ def compare(
         general=general,
         failed_base=sum(not math.isfinite(score) for score in base_nll),
         failed_new=sum(not math.isfinite(score) for score in new_nll),
+        outlook=outlook,
     )
     older_scores = _older_scores(base_model, new_model, older, context)
     forgetting = _forgetting(older_scores)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.core.i18n import _, n_
+from engine.corpus.next_window import WindowOutlook, assumed_outlook
 from engine.validation.external_scores import ExternalScore
 from engine.validation.general import MARGIN, GeneralScores, judge_general, passes_general
 from engine.validation.report import CaseScore, GeneralPart, ModelScore, ValidationReport, Verdict
@@ -34,6 +35,7 @@ from engine.validation.statistics import (
 from engine.validation.verdict_text import (
     general_reasons,
     minority_reason,
+    next_window_reason,
     p_text,
     percent,
     relative_size,
@@ -77,11 +79,13 @@ def nll_verdict(
     general: GeneralScores | None,
     failed_base: int = 0,
     failed_new: int = 0,
+    outlook: WindowOutlook | None = None,
 ) -> Verdict:
     """The verdict on held-out NLL. Without `general` nothing can be promoted.
 
     `look` is the number of the interim look at this test window, from 1. Scores must be finite: cases without one
-    are excluded, and counted in `failed_base` and `failed_new`.
+    are excluded, and counted in `failed_base` and `failed_new`. `outlook` tells what the next window would be chosen
+    from; without it that is assumed from this one.
     """
     paired = PairedScores(
         clusters=[case.cluster for case in cases],
@@ -106,7 +110,10 @@ def nll_verdict(
             (new_name, new, None if general is None else general.new.nll, failed_new),
         )
     ]
-    return _decide(paired, scores[0], scores[1], look, [] if general is None else judge_general(general))
+    parts = [] if general is None else judge_general(general)
+    if outlook is None:
+        outlook = assumed_outlook(len(set(paired.clusters)), len(paired.clusters))
+    return _decide(paired, scores[0], scores[1], look, parts, outlook)
 
 
 def external_verdict(rows: Sequence[ExternalScore], *, look: int = 1) -> Verdict:
@@ -128,7 +135,7 @@ def external_verdict(rows: Sequence[ExternalScore], *, look: int = 1) -> Verdict
         ModelScore(name=name, nll_per_byte=None, bits_per_byte=None, mean=mean, failed=missing)
         for name, mean, missing in (("base", base, failed[0]), ("new", new, failed[1]))
     ]
-    return _decide(paired, scores[0], scores[1], look, None)
+    return _decide(paired, scores[0], scores[1], look, None, None)
 
 
 def estimate_power(groups: int, *, deviation: float | None = None, look: int = 1) -> PowerEstimate:
@@ -196,6 +203,24 @@ def _means(paired: PairedScores) -> tuple[float | None, float | None]:
     )
 
 
+def _needed(
+    gains: Floats, gain: float, look: int, outlook: WindowOutlook | None
+) -> tuple[int | None, int | None]:
+    """(what is missing to detect `gain` with 80 % power, groups that it takes).
+
+    Conversations until a new window of so many groups, which is judged at its first look; without an `outlook` groups
+    at this look.
+    """
+    spread = float(gains.std(ddof=1))
+    target = groups_needed(spread, gain, alpha_for(look if outlook is None else 1))
+    if target is None:
+        return None, None
+    if outlook is None:
+        return max(1, target - gains.size), target
+    target = max(target, MIN_CLUSTERS)
+    return outlook.conversations_until(target), target
+
+
 def _noninferiority(
     general: Sequence[GeneralPart] | None, passed: bool | None
 ) -> dict[str, float | bool | None]:
@@ -217,8 +242,14 @@ def _decide(
     new: ModelScore,
     look: int,
     general: Sequence[GeneralPart] | None,
+    outlook: WindowOutlook | None,
 ) -> Verdict:
-    """The rule. `general`: the parts of the general set; [] where it has no score, None where it is not asked for."""
+    """The rule.
+
+    Args:
+        general: the parts of the general set; [] where it has no score, None where it is not asked for.
+        outlook: what the next window is chosen from; None for rows from elsewhere, which any further row joins.
+    """
     gains = cluster_gains(paired)
     groups, alpha = gains.size, alpha_for(look)
     delta = float(gains.mean()) if groups else None
@@ -234,7 +265,7 @@ def _decide(
 
     if groups < MIN_CLUSTERS:
         decision = "inconclusive"
-        needed = MIN_CLUSTERS - groups
+        needed = MIN_CLUSTERS - groups if outlook is None else outlook.conversations_until(MIN_CLUSTERS)
         reasons.append(
             n_(
                 "{have} group of conversations, {needed} are needed",
@@ -251,9 +282,12 @@ def _decide(
         decision = "keep"
     elif p >= alpha:
         decision = "keep"
-        target = groups_needed(float(gains.std(ddof=1)), delta, alpha)
-        needed = None if target is None else max(1, target - groups)
         reasons.append(_("{p}, below {alpha} is needed").format(p=p_text(p), alpha=f"{alpha:.2g}"))
+        # What is lost elsewhere, no further conversation decides.
+        if passed is not False:
+            needed, target = _needed(gains, delta, look, outlook)
+            if outlook is not None and target is not None:
+                reasons.append(next_window_reason(target))
     elif general is not None and passed is None:
         decision = "inconclusive"
         reasons.append(_("the general set could not be measured"))

@@ -73,6 +73,15 @@ def _lost(parts: Sequence[GeneralPart], against: str) -> str:
     return text.format(where=where, upper=percent(worst), first=against, margin=percent(MARGIN))
 
 
+def next_window_reason(groups: int) -> str:
+    """The test set that would decide."""
+    return n_(
+        "a test set of {n} group would decide it at its first look",
+        "a test set of {n} groups would decide it at its first look",
+        groups,
+    ).format(n=groups)
+
+
 def percent(value: float) -> str:
     """The absolute value of a share: "0.4 %", "2 %", "12 %"; "< 0.1 %" instead of a rounded 0."""
     if 0 < abs(value) < 0.0005:
@@ -113,7 +122,7 @@ def verdict_sentence(
         return _("PROMOTE — {size}, {p}.").format(size=size, p=p_text(p or 0.0))
     if decision == "inconclusive":
         text = _("INCONCLUSIVE — {reason}.").format(reason=reasons[0])
-        return text + (" " + _groups_missing(needed) if needed else "")
+        return text + (" " + _missing(needed, rows) if needed else "")
     if needed is not None and p is not None:
         return _("KEEP BASE — {size}, {p}.").format(size=size, p=p_text(p)) + " " + _more_needed(needed, rows)
     if not worse:
@@ -121,10 +130,16 @@ def verdict_sentence(
     return _("KEEP BASE — {size}.").format(size=size)
 
 
-def _groups_missing(needed: int) -> str:
-    return n_("{n} more is needed for a verdict.", "{n} more are needed for a verdict.", needed).format(
-        n=needed
-    )
+def _missing(needed: int, rows: bool) -> str:
+    if rows:
+        return n_("{n} more is needed for a verdict.", "{n} more are needed for a verdict.", needed).format(
+            n=needed
+        )
+    return n_(
+        "About {n} more conversation is needed for a verdict.",
+        "About {n} more conversations are needed for a verdict.",
+        needed,
+    ).format(n=needed)
 
 
 def _more_needed(needed: int, rows: bool) -> str:
