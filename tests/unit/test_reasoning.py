@@ -97,6 +97,13 @@ REMOVED = {
     "copied line in a fence": ("```plaintext\nThought for 2 seconds\n```\n\nFour.", "Four."),
     "copied line above a quote": ("**Thought for 3s**\n\n> SECRET\n> SECRET\n\nFour.", "Four."),
     "quote with a title": ("> 💭 Thinking\n>\n> SECRET\n\nFour.", "Four."),
+    "short name": ("<cot>SECRET</cot>Four.", "Four."),
+    "name of two words": ("<deepthink>SECRET</deepthink>\nFour.", "Four."),
+    "name with a hyphen": ("<scratch-pad>SECRET</scratch-pad>Four.", "Four."),
+    "escaped for Markdown": ("\\<think\\>SECRET\\</think\\>Four.", "Four."),
+    "DeepSeek's signs": ("<｜begin▁of▁think｜>SECRET<｜end▁of▁think｜>Four.", "Four."),
+    "analysis above a marked answer": ("<analysis>SECRET</analysis>\n<answer>Four.</answer>", "Four."),
+    "below a byte order mark": ("\ufeff<think>SECRET</think>Four.", "Four."),
     "fence of thinking": ("```thinking\nSECRET\n```\nFour.", "Four."),
 }  # fmt: skip
 
@@ -137,6 +144,8 @@ KEPT = [
     "Use <thin> or <reasonable>.",
     "x = [think, about]",
     "Tool: <|end|> of text.",
+    "<analysis>\nSales rose.\n</analysis>",
+    "Write <details><summary>Reasoning</summary>x</details> in Markdown.",
 ]
 
 

@@ -102,6 +102,8 @@ def parse_content(content: object) -> tuple[str, list[Skipped]]:
         text = part.get("text") if isinstance(part, dict) else None
         if isinstance(part, str):
             texts.append(part)
+        elif isinstance(part, dict) and part.get("thought") is True:
+            skipped.append(Skipped(reason="reasoning"))
         elif kind in (None, "text", "input_text", "output_text") and isinstance(text, str):
             texts.append(text)
         else:

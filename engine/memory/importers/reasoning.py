@@ -24,7 +24,7 @@ TOOL = "tool message"
 
 _QUICK = re.compile(
     r"(?:[<\[【◁]|&lt;)(?:[|｜]|unused9|/?details\b|channel\||/?思考|/?推理"
-    r"|/?[ \t]?(?:[a-z0-9]{0,16}[:_-]|ant)?(?:think|thought|reason|scratch|monologue|reflect|chain))",
+    r"|/?[ \t]?(?:[a-z0-9]{0,16}[:_-]|ant)?(?:deep_?)?(?:think|thought|reason|scratch|monologue|reflect|chain|cot\b))",
     re.IGNORECASE,
 )
 """What stands in every text with a mark; looked for first because most answers have none."""
@@ -39,6 +39,7 @@ _ANSWER = re.compile(
     re.IGNORECASE,
 )
 """Around the answer, where the model marks both reasoning and answer."""
+_ANALYSIS = re.compile(r"\A\s*<(analysis|rationale)>", re.IGNORECASE)
 _ANSWER_ENDS = {"|begin_of_solution|": "<|end_of_solution|>", "|start_response|": "<|end_response|>"}
 _TAG_WORD = re.compile(
     r"[ \t]{0,2}(?:(?:tags?|tokens?|blocks?|sections?|elements?|markers?|delimiters?|markup|syntax)\b"
@@ -63,7 +64,7 @@ def without_reasoning(text: str) -> tuple[str, list[str]]:
 
     Each removed block is one `REASONING` or `TOOL`. A text of which nothing was removed is returned as it is.
     """
-    clean, removed = _without_shown(text)
+    clean, removed = _without_shown(text.removeprefix("\ufeff"))
     clean, more = _without_named(clean)
     removed += more
     if _QUICK.search(clean):
@@ -71,8 +72,8 @@ def without_reasoning(text: str) -> tuple[str, list[str]]:
         if scanned != clean:
             clean, shown = _without_shown(scanned)
             removed += marked + shown
-    if clean == text:
-        return text, []
+    if not removed and clean == text.removeprefix("\ufeff"):
+        return clean, []
     return _without_answer_marks(clean).strip("\n"), removed
 
 
@@ -89,6 +90,11 @@ def _without_named(text: str) -> tuple[str, list[str]]:
             return text[final.end() :].lstrip(), [REASONING]
     if _LEAK_CUT.match(text):
         return "", [REASONING]
+    if (analysis := _ANALYSIS.match(text)) and (end := text.lower().find(f"</{analysis[1].lower()}>")) > 0:
+        answer_start = end + len(analysis[1]) + 3
+        # Alone it may be what was asked for.
+        if _ANSWER.match(text[answer_start : answer_start + 200]):
+            return text[answer_start:].lstrip(), [REASONING]
     if _GRANITE.match(text) and (answer := _GRANITE_ANSWER.search(text)):
         return text[answer.end() :].lstrip(), [REASONING]
     return text, []
@@ -184,6 +190,8 @@ class _Scan:
         if mark.closes or mark.name == "other":
             return
         closing = self.partners.get(number, self.nearest.get(number))
+        if self._in_sentence(mark) and closing is not None and self.marks[closing].line == mark.line:
+            return
         if closing is not None:
             self._remove(mark.start, self.marks[closing].end, TOOL if mark.name == "tool" else REASONING)
         elif self._begins_line(mark):

@@ -15,15 +15,15 @@ from engine.memory.importers.thought_lines import is_thought_title
 
 _NAME = (
     r"(?:[a-z][a-z0-9]{0,15}[:_-]|ant)?"
-    r"(?:think(?:ing)?|thoughts?|reasoning|scratch_?pad|monologue|reflection|chain[_-]of[_-]thoughts?)"
+    r"(?:(?:deep_?)?think(?:ing)?|thoughts?|reasoning|scratch[_-]?pad|monologue|reflection|chain[_-]of[_-]thoughts?|cot)"
     r"(?:[_-](?:process|content|steps?|trace|block|log))?"
 )
 _BRACKET_NAME = r"think(?:ing)?|thoughts?|reasoning|思考(?:过程)?|推理(?:过程)?"
-_PIPE_NAME = r"/?[a-z_]{0,12}?(?:think(?:ing)?|thoughts?|reasoning)(?:_[a-z]{1,10})?"
+_PIPE_NAME = r"/?[a-z_▁]{0,12}?(?:think(?:ing)?|thoughts?|reasoning)(?:[_▁][a-z]{1,10})?"
 _PATTERN = re.compile(
     r"^[ \t>]{0,20}(?P<item>(?:[-*+]|\d{1,9}[.)])[ \t]{1,4})?(?P<fence>`{3,}|~{3,})(?P<info>[^\n`]*)$"
     r"|(?P<ticks>`+)"
-    rf"|(?:<|&lt;)(?P<tag_close>/?)[ \t]?(?P<tag>{_NAME})(?:\s[^<>]{{0,500}}?)?[ \t]?(?P<empty>/?)(?:>|&gt;)"
+    rf"|(?:\\?<|&lt;)(?P<tag_close>/?)[ \t]?(?P<tag>{_NAME})(?:\s[^<>]{{0,500}}?)?[ \t]?(?P<empty>/?)(?:\\?>|&gt;)"
     rf"|(?:\[|【)(?P<bracket_close>/?)(?P<bracket>{_BRACKET_NAME})(?:\]|】)(?![(\[:])"
     r"|◁(?P<kimi_close>/?)(?P<kimi>think(?:ing)?)▷"
     rf"|<[|｜](?P<pipe>{_PIPE_NAME})[|｜]>"

@@ -100,6 +100,9 @@ def _turns(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
     if role is None:
         yield unknown_role(message.get("role"))
         return
+    if role is Role.ASSISTANT and message.get("channel") == "analysis":
+        yield Skipped(reason="reasoning")
+        return
     content = next((message[key] for key in _TEXT_KEYS if message.get(key) is not None), None)
     text, skipped = parse_content(content)
     text, stripped = strip_reasoning(text, role)
