@@ -321,3 +321,32 @@ def test_importing_sessions_twice_adds_nothing(tmp_path: Path) -> None:
     with MemoryStore(tmp_path / "memory.db") as store:
         assert import_paths(store, FILES).added
         assert import_paths(store, FILES).added == 0
+
+
+@pytest.mark.parametrize(
+    ("by_program", "roles"),
+    [
+        ("<command-message>review is running</command-message>\n<command-name>/review</command-name>", ["user", "assistant"]),
+        ("<task-notification>\n<task-id>1</task-id>\n</task-notification>", ["user", "assistant"]),
+        ("<system-reminder>be brief</system-reminder>", ["assistant"]),
+    ],
+)  # fmt: skip
+def test_an_answer_to_a_command_belongs_to_no_question(
+    tmp_path: Path, by_program: str, roles: list[str]
+) -> None:
+    lines = claude_code_lines("fix it", "Fixed.", by_program, "All reviewed.", session="s")
+    (conversation,), _ = read(write(tmp_path, "s.jsonl", lines))
+    assert [str(turn.role) for turn in conversation.turns[1:]] == (
+        ["assistant", *roles] if len(roles) > 1 else roles
+    )
+    assert [turn.is_empty for turn in conversation.turns].count(True) == len(roles) - 1
+
+
+def test_a_command_without_an_answer_leaves_no_trace(tmp_path: Path) -> None:
+    command = "<command-name>/clear</command-name>"
+    lines = claude_code_lines("fix it", "Fixed.", command, "", "thanks", "Gladly.", session="s").splitlines()
+    # The person's next message follows the command.
+    del lines[3]
+    lines[3] = lines[3].replace('"parentUuid": "u3"', '"parentUuid": "u2"')
+    (conversation,), _ = read(write(tmp_path, "s.jsonl", "\n".join(lines)))
+    assert [turn.text for turn in conversation.turns] == ["fix it", "Fixed.", "thanks", "Gladly."]

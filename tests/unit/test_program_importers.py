@@ -315,3 +315,24 @@ def test_text_generation_webui_reads_the_internal_log() -> None:
     assert skipped == {"reasoning": 1, "empty message": 1, "message of another shape": 1}
     (old,), _ = read(PROGRAMS / "Chef_persistent.json")
     assert role_texts(old)[1:] == [("user", "how?"), ("assistant", "Steam.")]
+
+
+LIBRECHAT_ROWS = (
+    "sender,text,isCreatedByUser,error,unfinished,messageId,parentMessageId,createdAt\n"
+    "User,Name a river,true,false,false,{first},00000000-0000-0000-0000-000000000000,2026-08-01T10:00:00Z\n"
+    'GPT-4,"The Rhine,\nor the Elbe.",false,false,false,{second},{first},2026-08-01T10:00:05Z\n'
+    "User,And a lake,true,false,false,{third},{second},2026-08-01T10:01:00Z\n"
+    "GPT-4,{{}},false,true,false,{fourth},{third},2026-08-01T10:01:05Z\n"
+)
+
+
+@pytest.mark.parametrize("ids", ["abcd", "aaaa"], ids=["ids", "one id for all"])
+def test_librechat_reads_its_table(tmp_path: Path, ids: str) -> None:
+    names = dict(zip(("first", "second", "third", "fourth"), ids, strict=True))
+    (conversation,), skipped = read(write(tmp_path, "x.csv", LIBRECHAT_ROWS.format(**names)))
+    assert [text for _role, text in role_texts(conversation)] == [
+        "Name a river",
+        "The Rhine,\nor the Elbe.",
+        "And a lake",
+    ]
+    assert skipped == {"failed answer": 1}

@@ -47,6 +47,31 @@ Nodes = Mapping[str, MessageNode]
 """The messages by id, in the order of the file."""
 
 
+class NodesById:
+    """The messages of a tree as a file names them. An id that several messages have means, in a link, the last of them so far."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, MessageNode] = {}
+        self._last: dict[str, str] = {}
+
+    def add(self, id_: str, node: MessageNode) -> None:
+        """Adds the next message. Without an id it is known by its place. A repeated id lists no children of its own."""
+        is_repeated = id_ in self._last
+        key = f"#{len(self.nodes)}" if is_repeated or not id_ else id_
+        parent = self._last.get(node.parent, node.parent) if node.parent else node.parent
+        if is_repeated:
+            node = msgspec.structs.replace(node, children=())
+            before = self.nodes[self._last[id_]]
+            self.nodes[self._last[id_]] = msgspec.structs.replace(before, children=())
+        self.nodes[key] = msgspec.structs.replace(node, parent=parent)
+        if id_:
+            self._last[id_] = key
+
+    def key_of(self, id_: object) -> object:
+        """The key of the message that a link names."""
+        return self._last.get(id_, id_) if isinstance(id_, str) else id_
+
+
 def child_ids(listed: object) -> tuple[str, ...]:
     """The `children` of a node from a JSON value."""
     return tuple(key for key in listed if isinstance(key, str)) if isinstance(listed, list) else ()

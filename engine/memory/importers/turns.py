@@ -83,6 +83,20 @@ def join_answers(items: Iterable[Turn | Skipped]) -> Iterator[Turn | Skipped]:
     yield from _joined(pieces)
 
 
+def without_unanswered(items: Iterable[Turn | Skipped]) -> Iterator[Turn | Skipped]:
+    """Without the places of omitted questions that no answer follows."""
+    waiting: Turn | None = None
+    for item in items:
+        if isinstance(item, Skipped):
+            yield item
+            continue
+        if waiting and item.role is Role.ASSISTANT:
+            yield waiting
+        waiting = item if item.role is Role.USER and item.is_empty else None
+        if waiting is None:
+            yield item
+
+
 def _joined(pieces: list[Turn]) -> Iterator[Turn | Skipped]:
     if len(pieces) < 2:
         yield from pieces

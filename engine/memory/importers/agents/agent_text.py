@@ -63,6 +63,16 @@ _PREAMBLES = (
 """Beginnings of messages that hold nothing typed, unless a heading introduces the request after them."""
 
 
+_ASKING = re.compile(
+    r"\s{0,20}<(?:command-(?:name|message)|task-notification|teammate-message|scheduled-task|bash-input)>"
+)
+
+
+def asks_the_model(text: str) -> bool:
+    """Whether a message that the program wrote may be answered as a question: a command with the text behind it, or news."""
+    return _ASKING.match(text) is not None
+
+
 def typed_text(text: str) -> str:
     """The part of a user's message that the person typed; empty when the program wrote all of it."""
     if request := _CODEX_REQUEST.search(text):

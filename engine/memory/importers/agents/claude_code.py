@@ -19,10 +19,11 @@ from typing import Any
 import msgspec
 
 from engine.core.chat import Role
-from engine.memory.importers.agents.agent_text import typed_text
+from engine.memory.importers.agents.agent_text import asks_the_model, typed_text
 from engine.memory.importers.fields import (
     ImportOptions,
     build_conversation,
+    omitted_question,
     parse_time,
     skip_reason,
     text_or_empty,
@@ -30,7 +31,7 @@ from engine.memory.importers.fields import (
 from engine.memory.importers.message_tree import MessageNode, current_branch
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes
 from engine.memory.importers.readers.logs import log_values
-from engine.memory.importers.turns import join_answers, text_turn
+from engine.memory.importers.turns import join_answers, text_turn, without_unanswered
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "claude_code"
@@ -77,7 +78,7 @@ def read(
         for id_, node in session.nodes.items()
     }
     yield from build_conversation(
-        join_answers(current_branch(nodes, current)), source=NAME, title=session.title
+        without_unanswered(join_answers(current_branch(nodes, current))), source=NAME, title=session.title
     )
 
 
@@ -157,6 +158,8 @@ def _turns(record: dict[str, Any], role: Role, time: float | None, id_: str) -> 
     by_program = isinstance(origin, dict) and origin.get("kind", "human") != "human"
     if by_program or any(record.get(name) for name in _WRITTEN_BY_PROGRAM):
         yield Skipped(reason="text added by the program")
+        if by_program:
+            yield omitted_question(time, id_)
         return
     if record.get("isApiErrorMessage") or (
         isinstance(message, dict) and message.get("model") == "<synthetic>"
@@ -171,6 +174,8 @@ def _turns(record: dict[str, Any], role: Role, time: float | None, id_: str) -> 
         typed = [text for text in map(typed_text, texts) if text.strip()]
         if texts and not typed:
             yield Skipped(reason="text added by the program")
+            if asks_the_model(texts[0]):
+                yield omitted_question(time, id_)
             return
         yield from text_turn(role, "\n".join(typed), time=time, external_id=id_, skipped=skipped)
     elif texts or not skipped:

@@ -30,7 +30,7 @@ from engine.memory.importers.fields import (
     text_or_empty,
     unknown_role,
 )
-from engine.memory.importers.message_tree import MessageNode, current_branch
+from engine.memory.importers.message_tree import NodesById, current_branch
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.turns import tree_node
 from engine.memory.records import Conversation, Skipped, Turn
@@ -77,19 +77,19 @@ def _conversation(row: dict[str, Any], role_map: RoleMap) -> Iterator[Conversati
 
 def _branch(row: dict[str, Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
     """The branch that a person saw, of messages that name their parents."""
-    nodes: dict[str, MessageNode] = {}
-    for place, message in enumerate(row["messages"]):
+    nodes = NodesById()
+    for message in row["messages"]:
         fields = message if isinstance(message, dict) else {}
         parent, children = links(fields)
-        id_ = message_id(fields)
-        nodes[id_ if id_ and id_ not in nodes else f"#{place}"] = tree_node(
+        node = tree_node(
             _turns(message, role_map),
             parse_role(fields.get("role"), role_map),
             parent,
             children,
             message_time(fields),
         )
-    return current_branch(nodes, current_message(row))
+        nodes.add(message_id(fields), node)
+    return current_branch(nodes.nodes, nodes.key_of(current_message(row)))
 
 
 def _turns(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:

@@ -26,7 +26,7 @@ from engine.memory.importers.fields import (
     text_or_empty,
     unknown_role,
 )
-from engine.memory.importers.message_tree import MessageNode, current_branch
+from engine.memory.importers.message_tree import MessageNode, NodesById, current_branch
 from engine.memory.importers.readers.files import OnBytes
 from engine.memory.importers.readers.sqlite import query_rows, table_columns
 from engine.memory.records import Conversation, Skipped
@@ -70,13 +70,13 @@ def conversations(
         topic = topics.get(id_)
         if topic is None:
             continue
-        nodes: dict[str, MessageNode] = {}
+        nodes = NodesById()
         for row in rows:
             on_bytes(len(row["data"]) if isinstance(row["data"], str | bytes) else 0)
             if row["deletedAt"] is None:
-                nodes[text_or_empty(row["id"])] = _node(row, role_map)
+                nodes.add(text_or_empty(row["id"]), _node(row, role_map))
         yield from build_conversation(
-            current_branch(nodes, topic["activeNodeId"]),
+            current_branch(nodes.nodes, nodes.key_of(topic["activeNodeId"])),
             source=source,
             external_id=text_or_empty(id_),
             title=text_or_empty(topic["name"]),

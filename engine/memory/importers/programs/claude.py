@@ -64,9 +64,16 @@ def read(
 def _nodes(messages: list[Any], role_map: RoleMap) -> dict[str, MessageNode]:
     """Messages by id, by position where it is missing or not the first of that id."""
     keyed: dict[str, object] = {}
+    last: dict[str, str] = {}
+    """Of an id that several messages have, the key of the last one so far."""
     for position, message in enumerate(messages):
         id_ = text_or_empty(message.get("uuid")) if isinstance(message, dict) else ""
-        keyed[id_ if id_ and id_ not in keyed else f"#{position}"] = message
+        parent = _parent(message)
+        if isinstance(message, dict) and parent and last.get(parent, parent) != parent:
+            message = {**message, "parent_message_uuid": last[parent]}
+        key = id_ if id_ and id_ not in keyed else f"#{position}"
+        keyed[key] = message
+        last[id_] = key
     documents: dict[str, Documents] = {}
     """The documents as each message leaves them."""
     nodes: dict[str, MessageNode] = {}

@@ -27,7 +27,7 @@ from engine.memory.importers.fields import (
     text_or_empty,
     unknown_role,
 )
-from engine.memory.importers.message_tree import MessageNode, child_ids, current_branch
+from engine.memory.importers.message_tree import MessageNode, NodesById, child_ids, current_branch
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.turns import without_citations
 from engine.memory.records import Conversation, Skipped
@@ -93,14 +93,15 @@ def _have_fragments(messages: list[Any]) -> bool:
 def _page_conversation(
     session: dict[str, Any], messages: list[Any], role_map: RoleMap
 ) -> Iterator[Conversation | Skipped]:
-    nodes: dict[str, MessageNode] = {}
+    nodes = NodesById()
     for place, message in enumerate(messages):
         fields = message if isinstance(message, dict) else {}
-        key = text_or_empty(fields.get("message_id")) or f"#{place}"
+        key = text_or_empty(fields.get("message_id"))
         link = {"parent": fields["parent_id"]} if "parent_id" in fields else {}
-        nodes[key] = _node(key, {"message": message, **link} if fields else None, role_map)
+        node = _node(key or f"#{place}", {"message": message, **link} if fields else None, role_map)
+        nodes.add(key, node)
     yield from build_conversation(
-        current_branch(nodes, text_or_empty(session.get("current_message_id"))),
+        current_branch(nodes.nodes, nodes.key_of(text_or_empty(session.get("current_message_id")))),
         source=NAME,
         external_id=text_or_empty(session.get("id")),
         title=text_or_empty(session.get("title")),

@@ -21,7 +21,7 @@ from engine.memory.importers.fields import (
     text_or_empty,
     unknown_role,
 )
-from engine.memory.importers.message_tree import MessageNode, current_branch
+from engine.memory.importers.message_tree import MessageNode, NodesById, current_branch
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.turns import text_turn, tree_node
 from engine.memory.records import Conversation, Skipped
@@ -69,13 +69,13 @@ def _conversation(entry: Any, options: ImportOptions) -> Iterator[Conversation |
     if about.get("temporary"):
         yield Skipped(reason="temporary conversation", is_conversation=True)
         return
-    nodes: dict[str, MessageNode] = {}
-    for position, wrapped in enumerate(entry["responses"]):
+    nodes = NodesById()
+    for wrapped in entry["responses"]:
         response = wrapped.get("response", wrapped) if isinstance(wrapped, dict) else None
         id_ = text_or_empty(response.get("_id")) if isinstance(response, dict) else ""
-        nodes[id_ or f"#{position}"] = _node(response, options)
+        nodes.add(id_, _node(response, options))
     yield from build_conversation(
-        current_branch(nodes, about.get("leaf_response_id")),
+        current_branch(nodes.nodes, nodes.key_of(about.get("leaf_response_id"))),
         source=NAME,
         external_id=text_or_empty(about.get("id")) or text_or_empty(about.get("conversation_id")),
         title=text_or_empty(about.get("title")),

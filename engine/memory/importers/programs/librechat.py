@@ -1,4 +1,4 @@
-"""LibreChat: the JSON of one conversation, flat (`messages`) or recursive (`messagesTree` with `children`).
+"""LibreChat: the JSON of one conversation, flat (`messages`) or recursive (`messagesTree` with `children`), or its CSV.
 
 Messages name their parent; `isCreatedByUser` names the speaker. Text may stand in typed parts of `content`
 while `text` is empty. Shape as written by LibreChat's source (`useExportConversation.ts`, read in a fork); the id of
@@ -22,7 +22,7 @@ from engine.memory.importers.fields import (
     text_or_empty,
     unknown_role,
 )
-from engine.memory.importers.message_tree import MessageNode, current_branch
+from engine.memory.importers.message_tree import MessageNode, NodesById, current_branch
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.turns import text_turn, tree_node
 from engine.memory.records import Conversation, Skipped
@@ -32,7 +32,13 @@ NAME = "librechat"
 _NO_PARENT = "00000000-0000-0000-0000-000000000000"
 
 
+_ROW = frozenset(("sender", "text", "isCreatedByUser", "messageId", "parentMessageId"))
+"""Columns of a message in a CSV file."""
+
+
 def detect(path: Path, value: Any) -> bool:
+    if _is_row(value):
+        return True
     if not isinstance(value, dict) or not isinstance(value.get("messages", value.get("messagesTree")), list):
         return False
     messages = value.get("messages") or value.get("messagesTree") or []
@@ -44,21 +50,34 @@ def detect(path: Path, value: Any) -> bool:
 def read(
     path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
 ) -> Iterator[Conversation | Skipped]:
-    """One conversation per document, along its newest branch. Raises BadInput."""
+    """One conversation per document, along its newest branch; the rows of a table are one. Raises BadInput."""
+    rows: list[Any] = []
     for _line, value in json_values(path, on_bytes):
-        if not detect(path, value):
+        if _is_row(value):
+            rows.append(value)
+        elif detect(path, value):
+            yield from _conversation(value, options)
+        else:
             yield Skipped(reason="entry of another shape", is_conversation=True)
-            continue
-        nodes: dict[str, MessageNode] = {}
-        for parent, message in _flat(value):
-            id_ = text_or_empty(message.get("messageId")) if isinstance(message, dict) else ""
-            nodes[id_ or f"#{len(nodes)}"] = _node(message, parent, options)
-        yield from build_conversation(
-            current_branch(nodes),
-            source=NAME,
-            external_id=text_or_empty(value.get("conversationId")),
-            title=text_or_empty(value.get("title")),
-        )
+    if rows:
+        yield from _conversation({"messages": rows}, options)
+
+
+def _is_row(value: object) -> bool:
+    return isinstance(value, dict) and value.keys() >= _ROW
+
+
+def _conversation(value: dict[str, Any], options: ImportOptions) -> Iterator[Conversation | Skipped]:
+    nodes = NodesById()
+    for parent, message in _flat(value):
+        id_ = text_or_empty(message.get("messageId")) if isinstance(message, dict) else ""
+        nodes.add(id_, _node(message, parent, options))
+    return build_conversation(
+        current_branch(nodes.nodes),
+        source=NAME,
+        external_id=text_or_empty(value.get("conversationId")),
+        title=text_or_empty(value.get("title")),
+    )
 
 
 def _flat(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -81,7 +100,7 @@ def _node(message: object, holder: str, options: ImportOptions) -> MessageNode:
     named = text_or_empty(message.get("parentMessageId"))
     parent = "" if named == _NO_PARENT else holder or named or None
     time = parse_time(message.get("createdAt"))
-    by_user = message.get("isCreatedByUser")
+    by_user = _flag(message.get("isCreatedByUser"))
     sender = message.get("sender")
     role = (
         (Role.USER if by_user else Role.ASSISTANT)
@@ -93,12 +112,21 @@ def _node(message: object, holder: str, options: ImportOptions) -> MessageNode:
     text, skipped = _text(message)
     skipped += skip_attached(message.get("files"))
     id_ = text_or_empty(message.get("messageId"))
-    if message.get("error"):
+    if _flag(message.get("error")):
         return MessageNode(
             parent=parent, role=role, skipped=(Skipped(reason="failed answer"),), time=time or 0.0
         )
     items = text_turn(role, text, time=time, external_id=id_, skipped=skipped)
     return tree_node(items, role, parent, time=time)
+
+
+def _flag(value: object) -> object:
+    """A field that is true or false, which a table writes as a word."""
+    return (
+        {"true": True, "false": False, "": None}.get(value.lower(), value)
+        if isinstance(value, str)
+        else value
+    )
 
 
 def _text(message: dict[str, Any]) -> tuple[str, list[Skipped]]:

@@ -25,7 +25,7 @@ from engine.memory.importers.fields import (
     text_or_empty,
     unknown_role,
 )
-from engine.memory.importers.message_tree import MessageNode, child_ids, current_branch
+from engine.memory.importers.message_tree import MessageNode, NodesById, child_ids, current_branch
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.records import Conversation, Skipped
 
@@ -93,12 +93,12 @@ def read(
 def _conversation(
     conversation: dict[str, Any], messages: list[Any], role_map: RoleMap
 ) -> Iterator[Conversation | Skipped]:
-    nodes: dict[str, MessageNode] = {}
-    for place, message in enumerate(messages):
+    nodes = NodesById()
+    for message in messages:
         id_ = text_or_empty(message.get("id")) if isinstance(message, dict) else ""
-        nodes[id_ if id_ and id_ not in nodes else f"#{place}"] = _node(message, role_map)
+        nodes.add(id_, _node(message, role_map))
     return build_conversation(
-        current_branch(nodes, conversation.get("currNode")),
+        current_branch(nodes.nodes, nodes.key_of(conversation.get("currNode"))),
         source=NAME,
         external_id=text_or_empty(conversation.get("id")),
         title=text_or_empty(conversation.get("name")),

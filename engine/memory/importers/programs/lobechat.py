@@ -7,6 +7,7 @@ message (`parentId`), the newest is shown. Shape as written by LobeChat's source
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "lobechat"
 
+_WORD_START = re.compile(r"(?<=[a-z0-9])_([a-z])")
+
 
 def detect(path: Path, value: Any) -> bool:
     return _tables(value) is not None
@@ -47,6 +50,7 @@ def read(
         conversations: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for message in tables["messages"]:
             if isinstance(message, dict):
+                message = _camel_case(message)
                 key = (text_or_empty(message.get("sessionId")), text_or_empty(message.get("topicId")))
                 conversations.setdefault(key, []).append(message)
             else:
@@ -73,6 +77,11 @@ def _tables(value: object) -> dict[str, Any] | None:
 def _by_id(rows: object) -> dict[str, dict[str, Any]]:
     listed = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return {text_or_empty(row.get("id")): row for row in listed}
+
+
+def _camel_case(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the names of the older form: `topicId` for `topic_id`, as the database has it."""
+    return {_WORD_START.sub(lambda found: found[1].upper(), name): value for name, value in row.items()}
 
 
 def _title(row: dict[str, Any] | None) -> str:
@@ -102,7 +111,10 @@ def _turns(messages: list[dict[str, Any]], options: ImportOptions) -> list[Turn 
             items.append(turn)
             continue
         place = answered.get(parent)
-        if place is None:
+        asked_since = place is not None and any(
+            isinstance(item, Turn) and item.external_id == parent for item in items[place:]
+        )
+        if place is None or asked_since:
             answered[parent] = len(items)
             items.append(turn)
             continue
