@@ -256,6 +256,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 20.0
     """They take at most 3 % of the time of a training."""
+    sample_question: Annotated[
+        str,
+        Meta(max_length=200),
+        SettingInfo(
+            N_("sample question"),
+            N_("enter: a question that the model in training answers; empty: one of your held-out questions"),
+            ("",),
+            (N_("a held-out question"),),
+        ),
+    ] = ""
+    """Asked besides the fixed prompt. The run's log does not quote it."""
     resource_check_interval: Annotated[
         float,
         Meta(ge=0.1, le=600),

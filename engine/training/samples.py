@@ -59,7 +59,7 @@ class SamplePrompt:
     text: str
     ids: tuple[int, ...]
     own: bool = False
-    """From the person's own texts, held out from the training."""
+    """The person's own: as set, or from texts that are held out from the training."""
 
 
 Completion = Callable[[Any, Sequence[int], float], str]
@@ -140,7 +140,7 @@ def native_samples(
     ctx: RunContext, phase: str, languages: Sequence[str], question: str, context: int
 ) -> ModelSamples:
     """Samples of a built-in model that answers; `question` is one of the person's own, "" for none."""
-    texts = _prompts(GREETING, languages, question)
+    texts = _prompts(ctx, GREETING, languages, question)
     room = max(16, context - BYTES)
     prompts = [
         SamplePrompt(
@@ -164,7 +164,7 @@ def text_samples(
     room = max(16, context - BYTES)
     prompts = [
         SamplePrompt(text, tuple(encode(text)[-room:]), own)
-        for text, own in _prompts(OPENING, languages, opening)
+        for text, own in _prompts(ctx, OPENING, languages, opening)
     ]
     return ModelSamples(ctx, phase, prompts, complete_bytes)
 
@@ -182,7 +182,7 @@ def adapter_samples(
         return ModelSamples(ctx, phase, (), complete_bytes)
     prompts = [
         SamplePrompt(text, tuple(chat.prompt([ChatMessage(role="user", content=text)])), own)
-        for text, own in _prompts(GREETING, languages, question)
+        for text, own in _prompts(ctx, GREETING, languages, question)
     ]
     stops = chat.stop_tokens
 
@@ -198,14 +198,17 @@ def adapter_samples(
             logits: Tensor = out.logits[0, -1]
             return logits
 
-        return table.decode(_follow(next_logits, prompt, TOKENS, stops, deadline))
+        ids, ended = _follow(next_logits, prompt, TOKENS, stops, deadline)
+        return _marked(table.decode(ids), ended=ended)
 
     return ModelSamples(ctx, phase, prompts, complete)
 
 
-def _prompts(fixed: dict[str, str], languages: Sequence[str], own: str) -> Iterable[tuple[str, bool]]:
-    """The person's own prompt, where there is one, and the fixed one in the first language of the data."""
-    if own:
+def _prompts(
+    ctx: RunContext, fixed: dict[str, str], languages: Sequence[str], held_out: str
+) -> Iterable[tuple[str, bool]]:
+    """The person's own prompt, as set or held out, and the fixed one in the first language of the data."""
+    if own := ctx.settings.sample_question.strip() or held_out:
         yield own, True
     yield fixed.get(next(iter(languages), "en"), fixed["en"]), False
 
@@ -219,8 +222,13 @@ def complete_bytes(model: Transformer, prompt: Sequence[int], deadline: float) -
         logits: Tensor = model.lm_head(hidden[0, -1])
         return logits
 
-    ids = _follow(next_logits, prompt, BYTES, frozenset((IM_END, END_OF_TEXT)), deadline)
-    return decode(ids).replace("\ufffd", "")
+    ids, ended = _follow(next_logits, prompt, BYTES, frozenset((IM_END, END_OF_TEXT)), deadline)
+    return _marked(decode(ids).replace("\ufffd", ""), ended=ended)
+
+
+def _marked(text: str, *, ended: bool) -> str:
+    """A completion that the model did not end by itself ends with `…`."""
+    return text if ended or not text.strip() else text.rstrip() + "…"
 
 
 def _follow(
@@ -229,8 +237,11 @@ def _follow(
     limit: int,
     stops: frozenset[int],
     deadline: float,
-) -> list[int]:
-    """The tokens that follow `prompt`, until a stop token, `limit` or `deadline`; a third of `limit` in any case."""
+) -> tuple[list[int], bool]:
+    """The tokens that follow `prompt`, until a stop token, `limit` or `deadline`; a third of `limit` in any case.
+
+    And whether a stop token ended them.
+    """
     random = torch.Generator().manual_seed(_SEED)
     found: list[int] = []
     tokens = prompt
@@ -240,7 +251,7 @@ def _follow(
             break
         token = int(torch.multinomial(probabilities, 1, generator=random))
         if token in stops:
-            break
+            return found, True
         found.append(token)
         tokens = [token]
-    return found
+    return found, False

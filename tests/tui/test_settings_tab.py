@@ -188,3 +188,18 @@ async def test_an_embedder_is_named_and_a_folder_that_is_none_is_refused(ws: Wor
         await until(pilot, lambda: app.screen is screen)
         await pilot.press("backspace")
         await until(pilot, lambda: load_settings(ws).embedder == "")
+
+
+async def test_the_question_for_the_model_in_training_is_typed(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(app, pilot)
+        move_to(screen, "sample_question")
+        await until(pilot, lambda: "a held-out question" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, LinePrompt))
+        await pilot.press(*"Who am I?", "enter")
+        await until(pilot, lambda: load_settings(ws).sample_question == "Who am I?")
+        await until(pilot, lambda: "‹ Who am I? ›" in text_of(app))
+        await pilot.press("backspace")
+        await until(pilot, lambda: load_settings(ws).sample_question == "")

@@ -218,7 +218,7 @@ def test_a_model_that_gives_no_numbers_writes_nothing(tmp_path: Path) -> None:
     def nan(_tokens: Sequence[int]) -> torch.Tensor:
         return torch.full((5,), float("nan"))
 
-    assert samples_module._follow(nan, [1], 9, frozenset(), 1e18) == []
+    assert samples_module._follow(nan, [1], 9, frozenset(), 1e18) == ([], False)
 
 
 def test_the_cache_gives_what_the_whole_prefix_gives(tmp_path: Path) -> None:
@@ -235,8 +235,9 @@ def test_the_cache_gives_what_the_whole_prefix_gives(tmp_path: Path) -> None:
 
     with torch.no_grad():
         text = samples_module.complete_bytes(model, prompt, 1e18)
-    ids = samples_module._follow(whole, prompt, samples_module.BYTES, frozenset((256, 258)), 1e18)
-    assert text == bytes(id_ for id_ in ids if id_ < 256).decode("utf-8", "replace").replace("\ufffd", "")
+    ids, ended = samples_module._follow(whole, prompt, samples_module.BYTES, frozenset((256, 258)), 1e18)
+    written = bytes(id_ for id_ in ids if id_ < 256).decode("utf-8", "replace").replace("\ufffd", "")
+    assert text == samples_module._marked(written, ended=ended)
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +296,31 @@ def test_the_tokens_of_a_prompt_are_those_that_chat_sends(tmp_path: Path, tiny_c
     assert [prompt.text for prompt in writer._prompts] == [QUESTION, "你好！你是谁？"]
     asked = [ChatMessage(role="user", content=QUESTION)]
     assert list(writer._prompts[0].ids) == tiny_chat.prompt(asked)
+
+
+@pytest.mark.usefixtures("at_every_step")
+@pytest.mark.parametrize("phase", list(Phase))
+def test_the_question_that_is_set_stands_in_for_the_held_out_one(
+    tmp_path: Path, phase: Phase, knowing_hf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, bool | int | float | str] = {"sample_every": 1e-9, "sample_question": "Who am I?"}
+    monkeypatch.setattr(
+        "tests.unit.test_samples.run_with",
+        lambda root, _every: new_run(root, TrainParams(mode=TrainMode.SCRATCH, settings=asked)),
+    )
+    ctx, _weights = train(tmp_path, phase, 1e-9, knowing_hf)
+    assert {sample.prompt for sample in events(ctx, ModelSample) if sample.own} == {"Who am I?"}
+    assert not any("Who am I?" in line.text for line in events(ctx, Log))
+
+
+@pytest.mark.parametrize(("stop", "text"), [(3, "aaa"), (None, "a" * 12 + "…")])
+def test_a_completion_that_the_model_does_not_end_is_marked(stop: int | None, text: str) -> None:
+    count = 0
+
+    def next_logits(_tokens: Sequence[int]) -> torch.Tensor:
+        nonlocal count
+        count += 1
+        return torch.full((256,), -1e9).index_fill(0, torch.tensor([0 if count - 1 == stop else 97]), 0.0)
+
+    ids, ended = samples_module._follow(next_logits, [1], 12, frozenset((0,)), float("inf"))
+    assert samples_module._marked(bytes(ids).decode(), ended=ended) == text

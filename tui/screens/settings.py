@@ -37,12 +37,15 @@ from tui.actions import (
 )
 from tui.host.shutdown import uninterruptible
 from tui.screens.ask import LinePrompt
-from tui.terminal.text import safe
+from tui.terminal.text import cells, fit, safe
 from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
 
 KEY_PREFIX = "key:"
 TYPE_PREFIX = "sensitive_types:"
-EMBEDDER = "embedder"
+EMBEDDER, QUESTION = "embedder", "sample_question"
+MAX_QUESTION = 200
+_TEXT_CELLS = 32
+"""Cells of a text that is shown as a value."""
 _UNITS = {"%": N_("{n} %"), "°C": N_("{n} °C"), "s": N_("{n} s")}
 """Values with the units that a language may write in its own way."""
 
@@ -177,6 +180,7 @@ class SettingsScreen(ModalScreen[None]):
             text = _(info.labels[info.values.index(value)])
         else:
             text = f"{value:g}" if isinstance(value, float) else str(value)
+            text = fit(text, min(cells(text), _TEXT_CELLS)) if isinstance(value, str) else text
         unit = _UNITS.get(info.unit, f"{{n}} {info.unit}") if info.unit else "{n}"
         return f"‹ {_(unit).format(n=text)} ›"
 
@@ -237,9 +241,11 @@ class SettingsScreen(ModalScreen[None]):
             self._set(row_id, "" if row_id.startswith(TYPE_PREFIX) else getattr(Settings(), row_id))
 
     def action_enter(self) -> None:
-        """Set the next value; on the embedder row, ask for its name."""
+        """Set the next value; ask for one that is a text."""
         if self._table.cursor_id == EMBEDDER:
             self._ask_embedder()
+        elif self._table.cursor_id == QUESTION:
+            self._ask_question()
         else:
             self.action_change(1)
 
@@ -254,6 +260,13 @@ class SettingsScreen(ModalScreen[None]):
         answer = await self.app.push_screen_wait(dialog)
         if answer is not None:
             self._set(EMBEDDER, answer.strip())
+
+    @work(group="settings:ask", exclusive=True, exit_on_error=False)
+    async def _ask_question(self) -> None:
+        dialog = LinePrompt(_("Question for the model in training"), self.settings.sample_question)
+        answer = await self.app.push_screen_wait(dialog)
+        if answer is not None:
+            self._set(QUESTION, answer.strip()[:MAX_QUESTION])
 
     def _embedder_error(self, answer: str) -> str:
         """Why `answer` is no embedder, "" if it may be one; `h2q-tui check` loads it."""
