@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,6 +38,21 @@ ROOT = Path(__file__).parents[1]
 AVAILABLE_BYTES = 16 << 30
 Once = Callable[[str, Callable[[Path], None]], Path]
 """The type of the fixture `once`."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Loads the tests without garbage collections, and takes what is loaded then out of every later one.
+
+    Those are a million objects. Each LoRA training and each export collects several times, and would look at all of them.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)
