@@ -42,6 +42,14 @@ _STATUSES = {
 }
 
 
+_EVALUATIONS = {"general": N_("general text"), "held out": N_("held out")}
+
+
+def evaluation_name(name: str) -> str:
+    """Displayed name of a held-out loss."""
+    return _(_EVALUATIONS.get(name, name))
+
+
 def stage_name(name: str) -> str:
     """Displayed name of a stage or phase."""
     return _(_STAGES.get(name, name))
@@ -101,8 +109,10 @@ def percent_done(work: WorkDone) -> str:
 
 
 def format_figure(value: float | None, digits: int = 3) -> str:
-    """A loss or another figure; `–` for None."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    """A loss or another figure; `–` for None, `2.50e+09` for one that is out of all bounds."""
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.2e}"
 
 
 def format_rate(value: float) -> str:
@@ -148,7 +158,7 @@ def _stage(event: e.StageChanged) -> tuple[str, str]:
 
 def _evaluated(event: e.Evaluated) -> tuple[str, str]:
     return "info" if event.finite else "warning", _("step {step}: loss on {name} {loss}").format(
-        step=event.step, name=event.name, loss=format_figure(event.loss)
+        step=event.step, name=evaluation_name(event.name), loss=format_figure(event.loss)
     )
 
 
@@ -161,7 +171,7 @@ def _epoch(event: e.EpochDone) -> tuple[str, str]:
         lr=f"{event.lr:.3g}",
     )
     if event.eval_loss is not None:
-        text += _(", held out {loss} (perplexity {perplexity})").format(
+        text += _(", general text {loss} (perplexity {perplexity})").format(
             loss=format_figure(event.eval_loss), perplexity=format_perplexity(event.eval_loss)
         )
     return "info", text

@@ -391,3 +391,13 @@ async def test_the_legend_is_laid_out_again_when_the_curves_come_back(ws: Worksp
         await until(pilot, lambda: "step 60 of 200" in text_of(app))
         await pilot.press("o", "v", "o")
         await until(pilot, lambda: "smoothed" in text_of(app))
+
+
+async def test_a_run_that_did_not_train_gives_its_room_to_the_log(ws: Workspace) -> None:
+    run = LiveRun(ws)
+    run.end(RunStatus.FAILED, "the file is empty")
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "the file is empty" in text_of(app))
+        await until(pilot, lambda: "Learning rate" not in text_of(app))
+        assert app.query_one("#log-panel").size.height > 10

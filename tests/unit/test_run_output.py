@@ -73,7 +73,7 @@ def test_plain_output_is_one_line_for_each_event_and_few_for_the_steps() -> None
     steps = [line for line in text.splitlines() if line.startswith("step ")]
     assert 1 <= len(steps) <= 3
     assert steps[-1].startswith("step 100 of 100  loss 2.000 (best 2.000)  02:14 left  28.4k tok/s  lr 0.01")
-    assert "epoch 1 of 1: loss 2.000, perplexity 7.39, learning rate 0.01, held out 1.000" in text
+    assert "epoch 1 of 1: loss 2.000, perplexity 7.39, learning rate 0.01, general text 1.000" in text
 
 
 def test_on_a_terminal_the_metrics_are_redrawn_on_one_line_within_its_width() -> None:

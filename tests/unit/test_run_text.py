@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.runs.event_text import format_figure
 from engine.runs.events import (
     Evaluated,
     Event,
@@ -147,7 +148,8 @@ def held_out(step: int, loss: float) -> Evaluated:
         ),
         (66, " ⠒⠒ smoothed 1.500  o held out 1.700 (best 1.600)  step 50 of 200"),
         (58, " ⠒⠒ smoothed 1.500  o held out 1.700 (best 1.600)  50/200"),
-        (53, " ⠒⠒ smoothed 1.500  o held out 1.700" + " " * 10 + "50/200"),
+        (53, " ⠒⠒ smoothed 1.500  o held out 1.700 (best 1.600)"),
+        (45, " ⠒⠒ smoothed 1.500  o held out 1.700  50/200"),
         (38, " ⠒⠒ smoothed 1.500  o held out 1.700"),
         (20, " ⠒⠒ smoothed 1.500"),
     ],
@@ -155,3 +157,8 @@ def held_out(step: int, loss: float) -> Evaluated:
 def test_the_legend_names_a_held_out_loss_that_rises_and_drops_whole_parts(width: int, line: str) -> None:
     view = view_of(*BEGUN, held_out(0, 1.8), held_out(20, 1.6), STEP, held_out(50, 1.7))
     assert legend_line(view, width, ascii_only=False, log_scale=False).plain == line
+
+
+def test_a_figure_out_of_all_bounds_stays_short() -> None:
+    assert format_figure(1.23456) == "1.235"
+    assert format_figure(2.5e9) == "2.50e+09"

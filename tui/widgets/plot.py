@@ -185,7 +185,13 @@ class Plot(CellLines, can_focus=True):
             if self._y is None or low < self._y.low or high > self._y.high:
                 self._y = log_range(2**low, 2**high, min(4, rows - 1))
             return [label(round(2**tick, 2)) for tick in self._y.ticks]
-        self._y = fixed_range(low, high, self._y, max(2, min(4, rows), rows // 3))
+        for ticks in range(max(2, min(4, rows), rows // 3), 0, -1):
+            self._y = fixed_range(low, high, self._y, ticks)
+            if len(self._y.ticks) <= rows:
+                break
+            self._y = None
+        if self._y is None:
+            self._y = fixed_range(low, high, None, 1)
         return tick_labels(self._y.ticks)
 
     def _canvas(self, curves: list[Curve], width: int, height: int) -> _Canvas:
@@ -251,11 +257,12 @@ class Plot(CellLines, can_focus=True):
                 )
         above, below = (ABOVE_ASCII, BELOW_ASCII) if self.ascii_only else (ABOVE, BELOW)
         low, high = self._y.low, self._y.high
+        rounding = 1e-9 * (high - low)
         for colour, curve in enumerate(curves, 1):
             pairs = list(zip(curve.x, curve.y, strict=True))
             for sign, edge, outside in (
-                (above, high, [x for x, y in pairs if y > high]),
-                (below, low, [x for x, y in pairs if y < low]),
+                (above, high, [x for x, y in pairs if y > high + rounding]),
+                (below, low, [x for x, y in pairs if y < low - rounding]),
             ):
                 if outside := outside[:MAX_OUTSIDE]:
                     figure.scatter(outside, [edge] * len(outside), marker=sign, color=colour)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from textual.content import Content
 
-from engine.core.i18n import N_, _
-from engine.runs.event_text import format_figure
+from engine.core.i18n import _
+from engine.runs.event_text import evaluation_name, format_figure
 from engine.runs.view import RunView
 from tui.terminal.text import one_line
 from tui.widgets.axes import thin
@@ -20,8 +20,6 @@ LINE_STYLE = "bold $text-accent"
 POINTS_STYLE = "$foreground-muted"
 HELD_OUT = (("o", "bold $text-warning"), ("x", "bold $text-success"), ("+", "bold $text-primary"))
 """Sign and style of each held-out loss, in order of arrival."""
-EVALUATIONS = {"general": N_("general text"), "held out": N_("held out")}
-"""Names of held-out losses; others are shown unchanged."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def legend_entries(view: RunView, *, ascii_only: bool) -> list[LegendEntry]:
         return []
     entries = [LegendEntry("..." if ascii_only else "⠒⠒", _("smoothed"), LINE_STYLE, line[-1][1])]
     for (sign, style), (name, values) in zip(HELD_OUT, held_out_values(view), strict=False):
-        label = one_line(_(EVALUATIONS[name]) if name in EVALUATIONS else name)
+        label = one_line(evaluation_name(name))
         last, best = values[-1][1], min(value for _step, value in values)
         entries.append(LegendEntry(sign, label, style, last, best if best < last else None))
     return entries
@@ -95,8 +93,8 @@ def outside_entry(view: RunView, *, ascii_only: bool) -> LegendEntry | None:
 def legend_line(view: RunView, width: int, *, ascii_only: bool, log_scale: bool) -> Content:
     """`⠒⠒ smoothed 1.341  o held out 1.411 (best 1.402)  ▴ up to 5.61   step 412 of 2,000`.
 
-    What does not fit into `width` cells is dropped: first the highest value, then the words of the step, the best
-    values, the step, and the curves from the last one.
+    What does not fit into `width` cells is dropped: first the highest value, then the words of the step, the step, the
+    best values, and the curves from the last one.
     """
     entries = legend_entries(view, ascii_only=ascii_only)
     outside = None if log_scale else outside_entry(view, ascii_only=ascii_only)
@@ -107,6 +105,7 @@ def legend_line(view: RunView, width: int, *, ascii_only: bool, log_scale: bool)
         ([*curves, *([_entry_text(outside)] if outside else [])], _("step {step} of {steps}")),
         (curves, _("step {step} of {steps}")),
         (curves, "{step}/{steps}"),
+        (curves, ""),
         (plain, "{step}/{steps}"),
         *((plain[:count], "") for count in range(len(plain), 0, -1)),
     ):

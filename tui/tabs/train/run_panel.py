@@ -65,6 +65,7 @@ class RunPanel(Vertical):
 
     def clear(self, text: str) -> None:
         """No run, or one whose journal is not read yet: `text` stands where the curves would be."""
+        self.curves.remove_class("-untrained")
         self._set_titles(_("Loss"), "")
         self._loss_plot.clear(text)
         self._curve_legend.display = False
@@ -95,6 +96,7 @@ class RunPanel(Vertical):
     def _draw_loss(self, view: RunView, *, new: bool) -> None:
         curves = loss_curves(view)
         self._curve_legend.display = bool(curves)
+        self.curves.set_class(not curves and view.status.over, "-untrained")
         if not curves:
             self._loss_plot.clear(run_text.no_curve(view))
             return

@@ -164,7 +164,11 @@ def _ending(view: RunView, glyphs: Glyphs, *, alive: bool) -> Content:
     status = view.status if view.status.over or alive else RunStatus.DEAD
     words = status_name(status)
     if status is RunStatus.DEAD:
-        words = _("dead: the engine ended without a final event; the last checkpoint is kept")
+        words = (
+            _("dead: engine gone; the last checkpoint is kept")
+            if view.last_checkpoint is not None
+            else _("dead: engine gone before its first checkpoint")
+        )
     elif view.finished is not None and view.finished.error:
         words = colon(words, one_line(view.finished.error))
     elif view.verdict is not None:

@@ -95,8 +95,11 @@ class SidePanel(Vertical):
         self._run = run
         evolves = bool(run.cycles) or (run.spec is not None and run.spec.kind is RunKind.EVOLVE)
         self._views = _EVOLUTION_VIEWS if evolves else _VIEWS
-        if not run.samples:
+        learns = bool(len(run.series(run.phase, "lr")))
+        if not run.samples and (learns or run.status.over):
             self._views = tuple(view for view in self._views if view is not SideView.SAMPLES)
+        has_events = bool(run.annotations or run.checkpoint_annotations)
+        self.set_class(run.status.over and not (learns or evolves or run.samples or has_events), "-empty")
         chosen = self._chosen
         self._switch_to(chosen if chosen is not None and chosen in self._views else self._views[0])
         if self.view is SideView.SAMPLES:
