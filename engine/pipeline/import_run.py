@@ -12,7 +12,7 @@ import msgspec
 
 from engine.core.errors import BadInput
 from engine.core.filenames import printable_name, shell_word, text_to_path
-from engine.core.i18n import N_, _, colon, n_
+from engine.core.i18n import N_, _, n_
 from engine.memory.disk_reserve import check_import_space
 from engine.memory.import_texts import taken_text
 from engine.memory.importers.fields import ImportOptions, parse_role_map
@@ -24,6 +24,7 @@ from engine.memory.importers.unknown import empty_container
 from engine.memory.records import AssumedDates, Conversation, ImportItem, LateAnswers, Skipped, SummaryPoint
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_parts import read_replacing_parts
+from engine.pipeline.import_reasons import empty_file_text, empty_text, reason_text
 from engine.workspace.leftovers import staging_folder
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ class _Reading:
         self.assumed_dates: dict[str, str] = {}
         self.first_error: BadInput | None = None
         """The first fault of a file."""
+        self.left_out: dict[str, int] = {}
 
     def formats(self) -> str:
         """The formats of the files that were read."""
@@ -189,7 +191,8 @@ class _Reading:
                     raise
                 yield self._unread_file(path.name, error)
         if not self.conversations and not self.points:
-            raise self.first_error or self._with_late_hint(empty_container(self.paths[0], ()))
+            empty = BadInput(empty_text(self.left_out), path=self.paths[0]) if self.left_out else None
+            raise self.first_error or self._with_late_hint(empty or empty_container(self.paths[0], ()))
 
     def _read_path(self, path: Path) -> Iterator[ImportItem]:
         files = 0
@@ -230,6 +233,7 @@ class _Reading:
                     continue
                 if isinstance(item, Skipped):
                     skipped[item.reason] = skipped.get(item.reason, 0) + item.count
+                    self.left_out[item.reason] = self.left_out.get(item.reason, 0) + item.count
                 points += isinstance(item, SummaryPoint)
                 self.conversations += isinstance(item, Conversation)
                 yield item
@@ -244,7 +248,7 @@ class _Reading:
                 )
             )
         if self.conversations == before and not points and entry.file.explicit:
-            raise self._with_late_hint(BadInput(_empty_file_text(skipped), path=entry.file.path))
+            raise self._with_late_hint(BadInput(empty_file_text(skipped), path=entry.file.path))
 
     def _with_late_hint(self, error: BadInput) -> BadInput:
         """The error; the hint is how to take the answers that came late, if there are any."""
@@ -341,64 +345,6 @@ def run(ctx: RunContext) -> RunResult:
     return RunResult(status=RunStatus.DONE, result=report)
 
 
-_REASON_TEXTS = {
-    "activity of another product": N_("activity of another product"),
-    "activity without a message": N_("activity without a message"),
-    "another key": N_("unrelated key"),
-    "answer that its source rejects": N_("rejected answer"),
-    "chat in a storage that is not read": N_("chat in a storage that is not read"),
-    "call": N_("call"),
-    "chat with a bot": N_("message of a chat with a bot"),
-    "chat with one speaker": N_("message of a chat with one speaker"),
-    "chat without the person of --me": N_("message of a chat without the person of --me"),
-    "citation": N_("citation mark"),
-    "contact card": N_("contact card"),
-    "forwarded message": N_("forwarded message"),
-    "group chat": N_("message of a group chat"),
-    "link card": N_("link card"),
-    "location": N_("location"),
-    "message joined to the one before": N_("message joined to the one before"),
-    "message that answers nothing": N_("message that answers nothing"),
-    "message without an answer": N_("message without an answer"),
-    "reaction": N_("reaction"),
-    "recalled message": N_("recalled message"),
-    "sticker": N_("sticker"),
-    "transfer or red packet": N_("transfer or red packet"),
-    "video": N_("video"),
-    "voice message": N_("voice message"),
-    "attachment": N_("attachment"),
-    "deleted message": N_("deleted message"),
-    "empty conversation": N_("empty conversation"),
-    "empty memory point": N_("empty memory point"),
-    "empty message": N_("empty message"),
-    "entry of another shape": N_("malformed entry"),
-    "failed answer": N_("failed answer"),
-    "file of another kind": N_("file of an unsupported format"),
-    "file that cannot be read": N_("unreadable file"),
-    "forgotten earlier": N_("forgotten earlier"),
-    "hidden message": N_("hidden message"),
-    "history of another shape": N_("malformed history"),
-    "image": N_("image"),
-    "index of a skill": N_("skill index"),
-    "line before the first speaker": N_("line before the first speaker"),
-    "message joined to one answer": N_("message joined to one answer"),
-    "message of a sub-agent": N_("message of a sub-agent"),
-    "message of another branch": N_("message on another branch"),
-    "message of another shape": N_("malformed message"),
-    "message without a conversation": N_("message without a conversation"),
-    "message without a role": N_("message without a role"),
-    "notice of the program": N_("notice of the program"),
-    "reasoning": N_("reasoning"),
-    "record without a message": N_("record without a message"),
-    "repeated message": N_("repeated message"),
-    "row of another shape": N_("malformed row"),
-    "row without an answer": N_("row without an answer"),
-    "temporary conversation": N_("temporary conversation"),
-    "text added by the program": N_("text added by the program"),
-    "tool description": N_("tool description"),
-    "tool message": N_("tool message"),
-    "unknown role": N_("unknown role, see --map"),
-}
 """Translatable texts of the `Skipped.reason` values, which are stored and printed by `--json`."""
 
 
@@ -419,7 +365,7 @@ def summary_text(report: ImportReport) -> str:
 def skipped_lines(skipped: dict[str, int]) -> list[str]:
     """One line for each reason of skipped content, the most frequent first."""
     return [
-        _("skipped: {n} × {reason}").format(n=count, reason=_reason_text(reason))
+        _("skipped: {n} × {reason}").format(n=count, reason=reason_text(reason))
         for reason, count in sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
     ]
 
@@ -479,18 +425,3 @@ def _wider_command(paths: list[str], me: str, roles: Mapping[str, str], format_:
         words += ["--map", f"{name}={role}"]
     words += [] if format_ == "auto" else ["--format", format_]
     return " ".join(map(shell_word, [*words, *paths]))
-
-
-def _reason_text(reason: str) -> str:
-    """A `Skipped.reason` in the user's language; a name from the file may follow a colon."""
-    cause, separator, name = reason.partition(": ")
-    text = _(_REASON_TEXTS.get(cause, cause))
-    return colon(text, name) if separator else text
-
-
-def _empty_file_text(skipped: dict[str, int]) -> str:
-    """Why a file yielded no conversation."""
-    if not skipped:
-        return _("There are no conversations in this file")
-    reasons = _(", ").join(f"{count} × {_reason_text(reason)}" for reason, count in skipped.items())
-    return _("There are no conversations in this file, only {reasons}").format(reasons=reasons)

@@ -401,3 +401,24 @@ def test_damaged_archives_give_conversations_or_bad_input(
         except BadInput as error:
             assert name in str(error) or str(folder) in str(error)
     path.unlink()
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_a_folder_without_a_conversation_says_what_it_holds(tmp_path: Path, as_zip: bool) -> None:
+    rows = [("a", 0, "A asks?", "2024-10-04 11:42:00"), ("b", 1, "I answer B", "2024-10-04 11:42:30")]
+    members = {
+        f"{name}/wxid_{name}_0_5000.csv": "id,MsgSvrID,type_name,is_sender,talker,room_name,msg,src,CreateTime\n"
+        f"1,1,文本,{sent},wxid_{name},wxid_{name},{text},,{time}\n"
+        for name, sent, text, time in rows
+    }
+    for name, text in members.items():
+        (tmp_path / "chats" / name).parent.mkdir(parents=True)
+        (tmp_path / "chats" / name).write_text(text, encoding="utf-8")
+    path = tmp_path / "chats"
+    if as_zip:
+        path = tmp_path / "chats.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in members.items():
+                archive.writestr(name, text)
+    with MemoryStore(tmp_path / "memory.db") as store, pytest.raises(BadInput, match="only 2 × message"):
+        import_paths(store, [path])

@@ -46,7 +46,7 @@ def librechat(messages: Sequence[Message]) -> Any:
 
 
 def llamacpp(messages: Sequence[Message]) -> Any:
-    listed = [
+    listed: list[dict[str, object]] = [
         {
             "id": id_,
             "convId": "c",
@@ -62,7 +62,7 @@ def llamacpp(messages: Sequence[Message]) -> Any:
 
 
 def openai(messages: Sequence[Message]) -> Any:
-    listed = [
+    listed: list[dict[str, object]] = [
         {"id": id_, "role": role, "content": text, "parent_id": parent}
         for id_, parent, role, text in messages
     ]
@@ -83,7 +83,7 @@ def claude(messages: Sequence[Message]) -> Any:
 
 
 def lobechat(messages: Sequence[Message]) -> Any:
-    listed = [
+    listed: list[dict[str, object]] = [
         {
             "id": id_,
             "role": role,

@@ -46,7 +46,12 @@ _ATTACHED = re.compile(r"<[^<>\n]{1,40}: [^<>\n]{1,200}>|.{1,200}\.\w{2,5} \([^(
 _PLACEHOLDER = re.compile(r"<[^<>\n:]{2,40}[ \u3000][^<>\n]{2,40}>|<[^\x00-\x7f<>]{4,20}>")
 _DELETED = re.compile(
     r"(?:this message was deleted|you deleted this message|(?:此|该|這|这)?(?:条|則)?(?:消息|訊息)已(?:被)?(?:删除|刪除)"
-    r"|(?:你|您)已?(?:删除|刪除)了?(?:此|这条|這則)(?:消息|訊息)|diese nachricht wurde gelöscht)[.。]?",
+    r"|(?:你|您)已?(?:删除|刪除)了?(?:此|这条|這則)(?:消息|訊息)|diese nachricht wurde gelöscht|du hast diese nachricht gelöscht|(?:esta )?mensagem (?:foi )?apagada|você apagou esta mensagem"
+    r"|se eliminó este mensaje|eliminaste este mensaje|este mensaje fue eliminado|ce message a été supprimé|vous avez supprimé ce message"
+    r"|questo messaggio è stato eliminato|hai eliminato questo messaggio|dit bericht (?:is|werd) verwijderd|je hebt dit bericht verwijderd"
+    r"|(?:данное|это) сообщение удалено|вы удалили (?:данное|это) сообщение|bu mesaj silindi|bu mesajı sildiniz|ta wiadomość została usunięta"
+    r"|pesan ini telah dihapus|anda menghapus pesan ini|このメッセージは削除されました|(?:이 )?(?:메시지가 삭제되었습니다|삭제된 메시지입니다)"
+    r"|تم حذف هذه الرسالة|यह मैसेज डिलीट किया गया)[.。]?",
     re.IGNORECASE,
 )
 _MEDIA = (
