@@ -47,7 +47,7 @@ def load_base_as(base: BaseModel, format_: str, device: str = "cpu") -> Any:
 
 
 def load_base(base: BaseModel, dtype: torch.dtype, *, four_bit: bool = False, device: str = "cpu") -> Any:
-    """The causal language model in evaluation mode, frozen. Raises BadInput when files are broken."""
+    """The causal language model in evaluation mode, frozen. Raises BadInput when files are broken or hold no numbers."""
     silence_transformers()
     if base.is_gguf:
         from engine.models.gguf.model import open_gguf
@@ -58,8 +58,11 @@ def load_base(base: BaseModel, dtype: torch.dtype, *, four_bit: bool = False, de
             _merge(model, opened, base.lora)
     else:
         model = _from_directory(base, dtype, four_bit=four_bit)
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         parameter.requires_grad = False
+        # The extremes carry NaN and infinities, and take no copy of the weights.
+        if parameter.is_floating_point() and not all(map(torch.isfinite, parameter.aminmax())):
+            raise BadInput(_("{tensor} holds NaN or infinite values").format(tensor=name), path=base.path)
     if not four_bit:
         model.to(device)
     return model.eval()

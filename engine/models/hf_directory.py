@@ -25,8 +25,15 @@ TOKENIZER_FILES = (
 """Files of which every tokenizer has one."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ModelWithLMHead")
-TEXT_PART_LOADS = ("qwen3_5", "qwen3_5_moe")
+TEXT_PART_LOADS = ("qwen3_5",)
 """Model types with pictures of which transformers loads the language model alone."""
+SUPPORTED_TYPES = (
+    "llama", "mistral", "ministral", "qwen2", "qwen3", "qwen3_5_text", "gemma", "gemma2", "gemma3_text", "phi", "phi3",
+    "smollm3", "granite", "olmo", "olmo2", "olmo3", "lfm2", "stablelm", "glm", "glm4", "cohere", "cohere2", "exaone4",
+    "ernie4_5", "seed_oss", "hunyuan_v1_dense", "starcoder2", "gpt_neox", "arcee", "helium", "nemotron",
+)  # fmt: skip
+"""Model types that the tests load, train, talk to and export, compared with transformers; others are refused."""
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _WITHOUT_ATTENTION = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
 _SENSES = (
     "vision_config", "audio_config", "speech_config", "vq_config", "perceiver_config", "visual", "mm_vision_tower",
@@ -93,6 +100,14 @@ def config_problem(config: Mapping[str, Any]) -> str:
         return no_attention(kind)
     if kind not in TEXT_PART_LOADS and classes and not classes[0].endswith(_CAUSAL):
         return not_causal(kind, classes[0])
+    text = config.get("text_config")
+    fields = {**config, **text} if isinstance(text, dict) else config
+    if any(isinstance(fields.get(key), int) and fields[key] > 1 for key in _EXPERTS):
+        return _("mixture-of-experts models are not supported")
+    if kind not in (*SUPPORTED_TYPES, *TEXT_PART_LOADS):
+        return _(
+            "{kind} is not among the tested architectures; take a Llama, Qwen, Gemma, Mistral, Phi or Granite model"
+        ).format(kind=kind)
     return ""
 
 

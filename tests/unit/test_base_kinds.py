@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, H2QError
 from engine.core.paths import Workspace
+from engine.export.hf_model import write_hf_model
+from engine.export.source import find_export_source
 from engine.inference.backends.hf import HFModel
 from engine.inference.language_model import Sampling, generate_text
 from engine.models.adapters import new_adapter, save_adapter
@@ -21,10 +25,10 @@ from engine.models.base_models import find_base
 from engine.models.card import ModelCard
 from engine.models.catalog import check_base
 from engine.models.hf import load_base
-from engine.models.hf_directory import read_directory
+from engine.models.hf_directory import SUPPORTED_TYPES, read_directory
 from engine.models.resolve import find_place
 from engine.training.recipe import LoraSettings
-from tests.export_models import LLAMA3_ROPE, write_arch
+from tests.export_models import LLAMA3_ROPE, write_arch, write_gguf
 from tests.hf_models import write_hf
 
 TALK = [
@@ -132,21 +136,31 @@ def test_a_base_of_another_mode_names_that_mode(tmp_path: Path, knowing: Path, m
     assert f"--mode {'lora' if mode == 'native' else 'native'}" in caught.value.hint
 
 
-ARCHITECTURES: dict[str, tuple[str, dict[str, Any] | None]] = {
-    "Llama, SmolLM2": ("llama", None),
-    "Llama 3": ("llama", LLAMA3_ROPE),
-    "Mistral": ("mistral", None),
-    "Qwen 2.5": ("qwen2", None),
-    "Qwen 3": ("qwen3", None),
-    "Gemma 3": ("gemma3_text", None),
-    "Phi 3 and 4": ("phi3", None),
+LINEAR = {
+    "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
+    "layer_types": ["linear_attention", "full_attention"],
+}  # fmt: skip
+SETTINGS: dict[str, dict[str, Any]] = {
+    "qwen3_5_text": LINEAR,
+    "lfm2": {"layer_types": ["conv", "full_attention"], "block_ff_dim": 96},
+    "cohere2": {"layer_types": ["sliding_attention", "full_attention"]},
 }
+"""Settings that a small model of a type needs."""
+EVERY_TIME = ("llama", "llama with the rope of Llama 3", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3")
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_an_architecture_is_trained_talked_to_and_judged(tmp_path: Path, name: str) -> None:
-    kind, rope = ARCHITECTURES[name]
-    folder = write_arch(tmp_path / "model", kind, rope=rope)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *EVERY_TIME,
+        *(pytest.param(kind, marks=pytest.mark.long) for kind in SUPPORTED_TYPES if kind not in EVERY_TIME),
+    ],
+)
+def test_an_architecture_is_trained_talked_to_judged_and_exported(tmp_path: Path, name: str) -> None:
+    kind = name.split()[0]
+    folder = write_arch(
+        tmp_path / "model", kind, rope=LLAMA3_ROPE if kind != name else None, **SETTINGS.get(kind, {})
+    )
     ws = Workspace(tmp_path / "ws")
     base = find_base(ws, str(folder))
     plain = HFModel.load(base)
@@ -172,6 +186,31 @@ def test_an_architecture_is_trained_talked_to_and_judged(tmp_path: Path, name: s
     assert _nats(adapted) < _nats(plain)
     text, how = generate_text(adapted, TALK[:1], Sampling(temperature=0, max_bytes=12))
     assert how.bytes == len(text.encode())
+
+    source = find_export_source(ws, "mine")
+    write_hf_model(tmp_path / "merged", source, source.weights, torch.float32)
+    assert _nats_of_transformers(tmp_path / "merged") == pytest.approx(_nats(adapted), rel=1e-3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("as_gguf", [False, True])
+def test_weights_that_are_no_numbers_are_named_when_they_are_loaded(
+    tmp_path: Path, value: float, as_gguf: bool
+) -> None:
+    folder = write_arch(tmp_path / "model", "llama")
+    if as_gguf:
+        path = write_gguf(tmp_path / "model.gguf", folder)
+        content = bytearray(path.read_bytes())
+        content[-4000:-3996] = struct.pack("<f", value)
+        path.write_bytes(content)
+    else:
+        path = folder
+        weights = load_file(folder / "model.safetensors")
+        weights["model.layers.0.self_attn.q_proj.weight"][0, 0] = value
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    base = find_base(Workspace(tmp_path / "ws"), str(path))
+    with pytest.raises(BadInput, match="weight holds NaN or infinite values"):
+        load_base(base, torch.bfloat16)
 
 
 def _nats(model: HFModel) -> float:

@@ -93,7 +93,7 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "RWKV": (config(model_type="rwkv", architectures=["RwkvForCausalLM"]), "no attention"),
     "BERT": (config(model_type="bert", architectures=["BertForMaskedLM"]), "not a causal"),
     "an encoder without a head": (config(model_type="xlm-roberta", architectures=["XLMRobertaModel"]), "not a causal"),
-    "BERT that names no class": (config(model_type="bert", architectures=None), "not a causal"),
+    "BERT that names no class": (config(model_type="bert", architectures=None), "bert is not among the tested"),
     "T5": (config(model_type="t5", architectures=["T5ForConditionalGeneration"], is_encoder_decoder=True), "encoder with"),
     "Qwen2-VL": (config(model_type="qwen2_vl", architectures=["Qwen2VLForConditionalGeneration"], vision_config={}), "pictures"),
     "GPTQ": (quantized("gptq"), "quantized (gptq)"),
@@ -101,6 +101,11 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "bitsandbytes": (quantized("bitsandbytes"), "quantized (bitsandbytes)"),
     "compressed tensors": (quantized("compressed-tensors"), "quantized (compressed-tensors)"),
     "a kind of its own code": (config(model_type="mine", architectures=["MineForCausalLM"], auto_map={"AutoConfig": "c.C"}), "mine is not"),
+    "GPT-2": (config(model_type="gpt2", architectures=["GPT2LMHeadModel"]), "gpt2 is not among the tested"),
+    "a hybrid": (config(model_type="jamba", architectures=["JambaForCausalLM"]), "jamba is not among the tested"),
+    "Mixtral": (config(model_type="mixtral", architectures=["MixtralForCausalLM"], num_local_experts=8), "experts"),
+    "Qwen3 MoE": (config(model_type="qwen3_moe", architectures=["Qwen3MoeForCausalLM"], num_experts=8), "experts"),
+    "DeepSeek": (config(model_type="deepseek_v3", architectures=["DeepseekV3ForCausalLM"], n_routed_experts=8), "experts"),
     "pickles": (files(as_pickle), "pickle"),
     "no weights": (files(lambda folder: (folder / "model.safetensors").unlink()), "no weights"),
     "cut weights": (files(cut("model.safetensors")), "broken or truncated"),
@@ -137,7 +142,7 @@ def nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
 
 
-BY_THE_SERVICE = ("BERT that names no class", "a kind of its own code", "cut weights", "half a file")
+BY_THE_SERVICE = ("cut weights", "half a file")
 """Chat refuses these when its service opens the model, which takes seconds."""
 
 

@@ -71,6 +71,19 @@ def keeps_apart(base: Any, row: JoinedRow | None = None) -> bool:
     return bool((packed - wanted).abs().max() <= allowed)
 
 
+@torch.no_grad()
+def _trains(base: Any, row: JoinedRow) -> bool:
+    """True, or UnsupportedAttention where the model in training mode asks for more, as for dropout of the attention."""
+    training = base.training
+    base.train()
+    try:
+        ids = torch.arange(4)[None] % base.get_input_embeddings().weight.shape[0]
+        _logits(base, ids, torch.arange(4)[None], row, [(0, 4)])
+    finally:
+        base.train(training)
+    return True
+
+
 def _logits(
     base: Any, ids: Tensor, positions: Tensor | None, row: JoinedRow | None, spans: list[Span]
 ) -> Tensor:
@@ -93,7 +106,7 @@ def joined_row(base: Any, *, fused: bool, longest: int) -> JoinedRow | None:
     register()
     row = JoinedRow(config, fused and load_kernels() is not None)
     try:
-        return row if keeps_apart(base, row) else None
+        return row if keeps_apart(base, row) and _trains(base, row) else None
     except (UnsupportedAttention, TypeError, AttributeError, RuntimeError, ValueError):
         # Models with code of their own for masks fail in many ways without one.
         return None
