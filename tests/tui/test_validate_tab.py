@@ -25,6 +25,7 @@ from engine.validation.report import (
     ModelScore,
     ValidationReport,
     Verdict,
+    WorstTenth,
     list_reports,
     newest_report,
 )
@@ -32,7 +33,7 @@ from engine.validation.sequential import alpha_for
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
 from tui.tabs.validate.cases import compare
-from tui.tabs.validate.measures import better, interval
+from tui.tabs.validate.measures import better, facts_lines, interval
 from tui.tabs.validate.tab import ValidateTab
 from tui.terminal.glyphs import ASCII, UNICODE
 
@@ -371,3 +372,11 @@ async def test_the_scroll_bar_of_the_measures_breaks_no_line(ws: Workspace) -> N
         rows = [line for line in text_of(app).splitlines() if "file" in line]
         assert len(rows) > 5
         assert all("●" in row for row in rows)
+
+
+def test_the_facts_give_the_worst_tenth_where_a_report_has_it() -> None:
+    old = make_report()
+    assert not any("worst tenth" in line for line in facts_lines(old))
+    worst = WorstTenth(groups=4, loss=0.0312, limit=0.05, passed=True)
+    new = msgspec.structs.replace(old, verdict=msgspec.structs.replace(old.verdict, worst_tenth=worst))
+    assert "worst tenth of the groups: NLL +3.1 %, the limit is +5 %" in facts_lines(new)

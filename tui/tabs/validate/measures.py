@@ -146,6 +146,13 @@ def facts_lines(report: ValidationReport) -> Sequence[str]:
                 upper=f"{upper * 100:.1f}", margin=f"{margin * 100:.0f}"
             )
         )
+    worst = verdict.worst_tenth
+    if worst is not None:
+        lines.append(
+            _("worst tenth of the groups: NLL {change} %, the limit is {limit} %").format(
+                change=f"{worst.loss * 100:+.1f}".replace("-", "−"), limit=f"+{worst.limit * 100:.0f}"
+            )
+        )
     if report.split == "hash":
         lines.append(_("split by hash: the conversations have no dates"))
     if report.cut_share > 0:
