@@ -22,9 +22,9 @@ from engine.core.i18n import _
 from engine.core.outputs import ADAPTER_FOLDER, new_folder
 from engine.models.base_models import adapter_card
 from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, ModelCard, encode_card, weights_changed
+from engine.models.lean.dropout import SharedDropout
 from engine.models.lean.install import joined_row, keeps_apart, make_lean
 from engine.models.lean.joined_attention import JoinedRow
-from engine.models.lean.low_rank import SharedDropout
 from engine.models.losses import has_linear_head, token_losses
 
 

@@ -38,10 +38,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         start = 0
         for part, labels in _chunks(hidden, targets, weight.shape[0]):
             end = start + len(part)
-            logits = _logits(part, weight, bias)
-            losses[start:end] = F.cross_entropy(logits, labels, reduction="none")
+            likely = _logits(part, weight, bias).log_softmax(dim=-1)
+            losses[start:end] = -likely.gather(1, labels[:, None])[:, 0]
             if slopes is not None:
-                torch.matmul(_logit_slopes(logits, labels).to(weight.dtype), weight, out=slopes[start:end])
+                low = _less_one_hot(likely.exp_(), labels).to(weight.dtype)
+                torch.matmul(low, weight, out=slopes[start:end])
             start = end
         if slopes is not None:
             # The head is frozen: the gradient of a loss only scales its row.
@@ -63,7 +64,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         start = 0
         for part, labels in _chunks(hidden, targets, weight.shape[0]):
             end = start + len(part)
-            d_logits = _logit_slopes(_logits(part, weight, bias), labels)
+            d_logits = _less_one_hot(_logits(part, weight, bias).softmax(dim=-1), labels)
             d_logits *= gradients[0][start:end, None]
             low = d_logits.to(weight.dtype)
             if d_hidden is not None:
@@ -81,11 +82,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         )
 
 
-def _logit_slopes(logits: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of each row's loss with respect to its logits: softmax less one-hot."""
-    slopes = logits.softmax(dim=-1)
-    slopes[torch.arange(len(labels), device=labels.device), labels] -= 1
-    return slopes
+def _less_one_hot(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of each row's loss with respect to its logits; in place."""
+    probabilities[torch.arange(len(labels), device=labels.device), labels] -= 1
+    return probabilities
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

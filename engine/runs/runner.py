@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import os
 import platform
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import msgspec
@@ -112,7 +113,7 @@ def _execute(context: RunContext, code: str) -> Finished:
     """Runs the entry point. An exception becomes one sentence; its traceback goes to `engine.log`."""
     try:
         module, _colon, name = code.partition(":")
-        outcome: RunResult = getattr(importlib.import_module(module), name)(context)
+        outcome: RunResult = getattr(_imported(module), name)(context)
         return Finished(
             status=outcome.status,
             exit_code=outcome.exit_code,
@@ -144,6 +145,17 @@ def _execute(context: RunContext, code: str) -> Finished:
         return Finished(
             status=RunStatus.FAILED, exit_code=failure.exit_code, error=str(failure), hint=failure.hint
         )
+
+
+def _imported(name: str) -> ModuleType:
+    """A module. Meanwhile no garbage is looked for: imports make some hundred thousand objects, and all of them stay."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _failure(problem: BaseException, run: RunDir) -> H2QError:

@@ -14,9 +14,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.models.adapters import AdapterModel
 from engine.models.kernels.build import load_kernels
+from engine.models.lean.dropout import SharedDropout
 from engine.models.lean.install import joined_row, keeps_apart
 from engine.models.lean.joined_attention import JOINED
-from engine.models.lean.low_rank import LeanLinear, SharedDropout, use_lean_layers
+from engine.models.lean.low_rank import LeanLinear, use_lean_layers
 
 COMMON: dict[str, Any] = {
     "vocab_size": 256, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
@@ -158,16 +159,99 @@ def test_a_lean_layer_computes_what_peft_does(dtype: torch.dtype, biased: bool) 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_layers_of_one_input_share_their_mask_and_keep_the_mean(fused: bool, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    shared, x = SharedDropout(fused=fused), torch.ones(401, 99, dtype=dtype, requires_grad=True)
-    first, kept = shared(x, 0.3)
-    again, _kept = shared(x, 0.3)
-    other, _kept = shared(x.clone(), 0.3)
+    shared, x = SharedDropout(fused=fused), torch.ones(401, 99, dtype=dtype)
+    first, mask = shared(x, 0.3)
+    again, _mask = shared(x, 0.3)
+    other, _mask = shared(x.clone(), 0.3)
     assert again is first and not torch.equal(other, first)
-    assert kept == pytest.approx(0.7, abs=1 / 256)
-    assert float(first.float().mean()) == pytest.approx(kept, abs=0.01)
-    (slope,) = torch.autograd.grad(first, [x], torch.ones_like(first))
-    assert torch.equal(slope, first)
+    assert mask.kept == pytest.approx(0.7, abs=1 / 256)
     assert set(first.flatten().tolist()) == {0.0, 1.0}
+    for side in (0, 1):
+        each = first.float().mean(dim=side)
+        # Each row and column has its own, as independent draws would.
+        assert float(each.mean()) == pytest.approx(mask.kept, abs=0.01)
+        assert float(each.std()) == pytest.approx((0.21 / first.shape[side]) ** 0.5, rel=0.25)
+    assert float((first[:, 1:] * first[:, :-1]).float().mean()) == pytest.approx(mask.kept**2, abs=0.01)
+    total = torch.full_like(x, 2.0)
+    mask.add_kept(total, 3 * x)
+    assert torch.equal(total, 2 + 3 * first)
+
+
+class Block(nn.Module):
+    """Three adapted layers of one input with different widths, ranks and scales."""
+
+    def __init__(self, dtype: torch.dtype, rate: float, shared: SharedDropout) -> None:
+        super().__init__()
+        for name, width, rank in (("q_proj", 40, 4), ("k_proj", 8, 2), ("v_proj", 8, 4)):
+            base = nn.Linear(24, width, bias=name == "k_proj").to(dtype).requires_grad_(False)
+            config = LoraConfig(r=rank, lora_alpha=8, lora_dropout=rate, init_lora_weights=False)
+            layer = PeftLinear(base, "default", config, r=rank, lora_alpha=8)
+            layer.lora_A.float()
+            layer.lora_B.float()
+            setattr(self, name, layer)
+        assert use_lean_layers(self, shared) == 3
+
+    @property
+    def layers(self) -> list[LeanLinear]:
+        return [self.q_proj, self.k_proj, self.v_proj]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("fused", FUSED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1,), (0, 2)])
+def test_layers_of_one_input_have_the_gradients_of_autograd_with_dropout(
+    fused: bool, dtype: torch.dtype, order: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    shared = SharedDropout(fused=fused)
+    block = Block(dtype, 0.3, shared).train()
+    x = torch.randn(2, 9, 24).to(dtype).requires_grad_(True)
+    # The layers use the mask of the last input.
+    dropped, mask = shared(x, 0.3)
+    kept = (dropped != 0).double()
+    outs = [block.layers[at](x) for at in order]
+    ups = [torch.randn_like(out) for out in outs]
+    leaves = [x, *(value for name, value in block.named_parameters() if "lora_" in name)]
+    found = torch.autograd.grad(outs, leaves, ups, allow_unused=True)
+    exact = x.detach().double().requires_grad_(True)
+    masters = {name: value.detach().double().requires_grad_(True) for name, value in block.named_parameters()}
+    wanted_outs = []
+    for at in order:
+        layer, name = block.layers[at], ("q_proj", "k_proj", "v_proj")[at]
+        down, up = (masters[f"{name}.lora_{letter}.default.weight"] for letter in "AB")
+        low = (exact * kept) @ down.T @ up.T * (layer.scaling["default"] / mask.kept)
+        bias = masters.get(f"{name}.base_layer.bias")
+        wanted_outs.append(
+            exact @ masters[f"{name}.base_layer.weight"].T + low + (0 if bias is None else bias)
+        )
+    leaves = [exact, *(value for name, value in masters.items() if "lora_" in name)]
+    wanted = torch.autograd.grad(wanted_outs, leaves, [up.double() for up in ups], allow_unused=True)
+    rel = 1e-5 if dtype is torch.float32 else 0.02
+    for one, other in zip([*outs, *found], [*wanted_outs, *wanted], strict=True):
+        # A layer that was not asked for has no gradient, or one of 0.
+        expected = torch.zeros_like(one) if other is None else other
+        assert one is None or close(one.double(), expected.double(), rel)
+        assert one is not None or other is None
+
+
+def test_an_input_that_changed_in_place_is_computed_again() -> None:
+    torch.manual_seed(0)
+    block: Any = Block(torch.float32, 0.0, SharedDropout())
+    x = torch.randn(3, 24)
+    with torch.no_grad():
+        block.layers[0](x)
+        x.mul_(2)
+        found = block.layers[1](x)
+        assert torch.equal(found, copy.deepcopy(block).layers[1](x.clone()))
+        # Evaluated without the adapter, in between, and as a copy with weights of its own.
+        block.layers[0](x)
+        block.layers[1].enable_adapters(False)
+        base = block.layers[1].base_layer
+        assert torch.equal(block.layers[1](x), base(x))
+        other: Any = copy.deepcopy(block)
+        other.layers[0].lora_B["default"].weight.zero_()
+        assert torch.equal(other.layers[0](x), other.layers[0].base_layer(x))
+        assert not torch.equal(block.layers[0](x), block.layers[0].base_layer(x))
 
 
 @pytest.mark.parametrize(

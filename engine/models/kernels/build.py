@@ -34,7 +34,8 @@ SIGNATURES = {
     "rope_backward": "ppppppppiiii",
     "swiglu_forward": "pppi",
     "swiglu_backward": "pppppi",
-    "drop": "pppii",
+    "drop": "ppiii",
+    "drop_add": "ppiii",
     "softmax_forward": "piiiif",
     "softmax_backward": "ppiiiif",
 }

@@ -239,12 +239,39 @@ void swiglu_backward(const T *gradient, const T *gate, const T *up, T *dgate, T 
     }
 }
 
-// Elements whose random byte is below `level` become 0.
-template <class T> void drop(const T *x, const uint8_t *bytes, T *out, int64_t count, int64_t level) {
+// A random number of place `i` (the finalizer lowbias32 over a Weyl sequence).
+inline uint32_t noise(uint32_t i, uint32_t seed) {
+    uint32_t x = i * 0x9e3779b1u + seed;
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+
+inline float kept(float x, uint32_t mask) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    bits &= mask;
+    std::memcpy(&x, &bits, sizeof bits);
+    return x;
+}
+
+inline bf16 kept(bf16 x, uint32_t mask) { return {static_cast<uint16_t>(x.bits & mask)}; }
+
+// Elements whose random number is below `level` / 256 become 0.
+template <class T> void drop(const T *x, T *out, int64_t count, int64_t seed, int64_t level) {
+    const uint32_t least = static_cast<uint32_t>(level) << 24;
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < count; ++i)
+        out[i] = kept(x[i], noise(static_cast<uint32_t>(i), static_cast<uint32_t>(seed)) < least ? 0u : ~0u);
+}
+
+// Adds the elements of `change` that the same seed keeps.
+template <class T> void drop_add(const T *change, T *out, int64_t count, int64_t seed, int64_t level) {
+    const uint32_t least = static_cast<uint32_t>(level) << 24;
 #pragma omp parallel for simd schedule(static)
     for (int64_t i = 0; i < count; ++i) {
-        T zero{};
-        out[i] = bytes[i] < level ? zero : x[i];
+        const uint32_t mask = noise(static_cast<uint32_t>(i), static_cast<uint32_t>(seed)) < least ? 0u : ~0u;
+        put(out[i], get(out[i]) + get(kept(change[i], mask)));
     }
 }
 
@@ -331,8 +358,11 @@ void softmax_backward(T *gradient, const T *probabilities, int64_t heads, int64_
     extern "C" void swiglu_backward_##name(const T *g, const T *gate, const T *up, T *dgate, T *dup, int64_t count) {  \
         swiglu_backward(g, gate, up, dgate, dup, count);                                                               \
     }                                                                                                                  \
-    extern "C" void drop_##name(const T *x, const uint8_t *bytes, T *out, int64_t count, int64_t level) {              \
-        drop(x, bytes, out, count, level);                                                                             \
+    extern "C" void drop_##name(const T *x, T *out, int64_t count, int64_t seed, int64_t level) {                      \
+        drop(x, out, count, seed, level);                                                                              \
+    }                                                                                                                  \
+    extern "C" void drop_add_##name(const T *change, T *out, int64_t count, int64_t seed, int64_t level) {             \
+        drop_add(change, out, count, seed, level);                                                                     \
     }                                                                                                                  \
     extern "C" void softmax_forward_##name(T *scores, int64_t heads, int64_t rows, int64_t seen, int64_t first,        \
                                            float scale) {                                                              \

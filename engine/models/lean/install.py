@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from engine.models.kernels.build import load_kernels
+from engine.models.lean.dropout import SharedDropout
 from engine.models.lean.fused_modules import fuse_feed_forward, fuse_norms
 from engine.models.lean.joined_attention import JoinedRow, Span, UnsupportedAttention, register
-from engine.models.lean.low_rank import SharedDropout, use_lean_layers
+from engine.models.lean.low_rank import use_lean_layers
 from engine.models.threads import single_threaded
 
 PROBE_LENGTHS = (11, 14, 7)

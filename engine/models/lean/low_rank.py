@@ -1,8 +1,12 @@
-"""LoRA layers with a lean training step: no gradient of the frozen weight, small products in the base's format."""
+"""LoRA layers with a lean training step: no gradient of frozen weights, small products in the base's format, and layers
+with one input computed together.
+"""
 
 from __future__ import annotations
 
+import copy
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,14 +14,27 @@ import torch.nn.functional as F
 from peft.tuners.lora import Linear as PeftLinear
 from torch import Tensor, nn
 
-from engine.models.kernels.fused import kernels
+from engine.models.lean.dropout import DropMask, SharedDropout
 
-_LEVELS = 256
-"""Dropout compares random bytes, so its rate is a multiple of 1 / 256."""
+SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("w1", "w3"))
+"""Names of layers of one block that usually have one input. Whether they do is seen at every call."""
+
+
+@dataclass(frozen=True)
+class GroupWeights:
+    """The weights of layers with one input."""
+
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor | None, ...]
+    downs: tuple[Tensor, ...]
+    """Float32 masters `A` of `(rank, input)`."""
+    ups: tuple[Tensor, ...]
+    """Float32 masters `B` of `(output, rank)`."""
+    scales: tuple[float, ...]
 
 
 class LowRankFunction(torch.autograd.Function):
-    """`x W' + bias + scale * z A' B'` of rows `x`; `z` is `x` with dropout, None: `x` itself.
+    """`x W' + bias + scale * z A' B'` of rows `x` for each layer of a group; `z` is `x` with dropout, None: `x` itself.
 
     `A` and `B` are float32 masters, their products run in the format of `x`. Saves `z` and `z A'` only.
     """
@@ -27,121 +44,133 @@ class LowRankFunction(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         dropped: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
-        down: Tensor,
-        up: Tensor,
-        scale: float,
-    ) -> Tensor:
-        low_down, low_up = down.to(x.dtype), up.to(x.dtype)
+        mask: DropMask | None,
+        group: GroupWeights,
+        *_masters: Tensor,
+    ) -> tuple[Tensor, ...]:
         source = x if dropped is None else dropped
-        inner = F.linear(source, low_down)
-        out = F.linear(x, weight, bias)
-        out.addmm_(inner, low_up.T, alpha=scale)
-        ctx.save_for_backward(source, inner, weight, low_down, low_up)
-        ctx.scale, ctx.separate = scale, dropped is not None
-        return out
+        down = torch.cat([one.to(x.dtype) for one in group.downs])
+        ups = [(up * scale).to(x.dtype) for up, scale in zip(group.ups, group.scales, strict=True)]
+        inner = F.linear(source, down)
+        outs = []
+        parts = torch.split(inner, [len(one) for one in group.downs], dim=1)
+        for weight, bias, up, part in zip(group.weights, group.biases, ups, parts, strict=True):
+            out = F.linear(x, weight, bias)
+            outs.append(out.addmm_(part, up.T))
+        ctx.save_for_backward(source, inner, down, *ups)
+        ctx.group, ctx.mask = group, mask
+        return tuple(outs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        source, inner, weight, down, up = ctx.saved_tensors
-        gradient = gradients[0]
-        d_inner = (gradient @ up).mul_(ctx.scale)
-        d_up = (gradient.T @ inner).float().mul_(ctx.scale)
-        d_down = (d_inner.T @ source).float()
-        d_x = gradient @ weight if ctx.needs_input_grad[0] else None
-        d_dropped = None
-        if ctx.separate:
-            d_dropped = d_inner @ down if ctx.needs_input_grad[1] else None
-        elif d_x is not None:
-            d_x.addmm_(d_inner, down)
-        return d_x, d_dropped, None, None, d_down, d_up, None
+        source, inner, down, *ups = ctx.saved_tensors
+        group: GroupWeights = ctx.group
+        ranks = [len(one) for one in group.downs]
+        d_inner = torch.empty_like(inner)
+        d_ups: list[Tensor | None] = []
+        parts = zip(torch.split(inner, ranks, 1), torch.split(d_inner, ranks, 1), strict=True)
+        for gradient, up, scale, (part, d_part) in zip(gradients, ups, group.scales, parts, strict=True):
+            torch.mm(gradient, up, out=d_part)
+            d_ups.append((gradient.T @ part).float().mul_(scale))
+        d_downs = torch.split((d_inner.T @ source).float(), ranks)
+        return _input_gradient(ctx, gradients, d_inner, down), None, None, None, *d_downs, *d_ups
 
 
-class DropFunction(torch.autograd.Function):
-    """`x` with elements set to 0 where a random byte is below `level`; not scaled."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, random: Tensor, level: int, fused: bool) -> Tensor:
-        ctx.save_for_backward(random)
-        ctx.level, ctx.fused = level, fused
-        return _drop(x, random, level, fused)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        (random,) = ctx.saved_tensors
-        return _drop(gradients[0], random, ctx.level, ctx.fused), None, None, None
-
-
-def _drop(x: Tensor, random: Tensor, level: int, fused: bool) -> Tensor:
-    if not fused or x.dtype not in (torch.float32, torch.bfloat16):
-        return x.masked_fill(random < level, 0)
-    source = x.contiguous()
-    out = torch.empty_like(source)
-    kernels().call("drop", x.dtype, source, random, out, x.numel(), level)
-    return out
+def _input_gradient(ctx: Any, gradients: tuple[Tensor, ...], d_inner: Tensor, down: Tensor) -> Tensor | None:
+    if not ctx.needs_input_grad[0]:
+        return None
+    first, *others = zip(gradients, ctx.group.weights, strict=True)
+    d_x: Tensor = first[0] @ first[1]
+    for gradient, weight in others:
+        d_x.addmm_(gradient, weight)
+    if ctx.mask is None:
+        d_x.addmm_(d_inner, down)
+    else:
+        ctx.mask.add_kept(d_x, d_inner @ down)
+    return d_x
 
 
-class SharedDropout:
-    """Drops elements of an input once for all layers that it enters: q, k and v, or gate and up."""
+class LayerGroup:
+    """Layers that usually have one input: the first that is called computes all of them."""
 
-    def __init__(self, *, fused: bool = False) -> None:
-        """`fused`: with the kernels of `engine.models.kernels.build`, on a CPU."""
-        self.fused = fused
-        self._last: tuple[weakref.ref[Tensor], float, Tensor] | None = None
+    def __init__(self, members: list[LeanLinear], shared: SharedDropout) -> None:
+        self.members, self.shared = members, shared
+        self._source: weakref.ref[Tensor] | None = None
+        self._key: tuple[Any, ...] = ()
+        self._waiting: dict[int, Tensor] = {}
+        """Outputs that were not asked for yet, by the place of their layer."""
 
-    def __call__(self, x: Tensor, rate: float) -> tuple[Tensor, float]:
-        """`x` with about `rate` of its elements dropped, and the share that was kept."""
-        level = round(rate * _LEVELS)
-        kept = 1 - level / _LEVELS
-        if self._last is not None and self._last[0]() is x and self._last[1] == rate:
-            return self._last[2], kept
-        apply: Any = DropFunction.apply
-        dropped: Tensor = apply(x, _random_bytes(x), level, self.fused and x.device.type == "cpu")
-        self._last = weakref.ref(x), rate, dropped
-        return dropped, kept
+    def output(self, member: LeanLinear, x: Tensor) -> Tensor:
+        """The output of `member` on `x`, `(..., outputs)`."""
+        place = next(at for at, one in enumerate(self.members) if one is member)
+        # A changed input is another one, though the object is the same.
+        key = (0 if x.is_inference() else x._version, member.training, torch.is_grad_enabled())
+        if self._source is None or self._source() is not x or self._key != key or place not in self._waiting:
+            self._compute(member, x)
+            self._source, self._key = weakref.ref(x), key
+        return self._waiting.pop(place)
 
-    def forget(self) -> None:
-        """Frees the last input."""
-        self._last = None
+    def _compute(self, member: LeanLinear, x: Tensor) -> None:
+        rate = member.dropout_rate
+        places = [
+            at
+            for at, one in enumerate(self.members)
+            if one is member
+            or (one.is_plain and one.training == member.training and one.dropout_rate == rate)
+        ]
+        group = GroupWeights(*zip(*(self.members[at].parts for at in places), strict=True))
+        dtype = group.weights[0].dtype
+        flat = x.to(dtype).reshape(-1, x.shape[-1])
+        dropped = mask = None
+        if rate > 0 and member.training:
+            whole, mask = self.shared(x, rate)
+            dropped = whole.to(dtype).reshape(flat.shape)
+            scales = tuple(scale / mask.kept for scale in group.scales)
+            group = GroupWeights(group.weights, group.biases, group.downs, group.ups, scales)
+        apply: Any = LowRankFunction.apply
+        outs: tuple[Tensor, ...] = apply(flat, dropped, mask, group, *group.downs, *group.ups)
+        self._waiting = {at: out.view(*x.shape[:-1], -1) for at, out in zip(places, outs, strict=True)}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> SharedDropout:
-        made: SharedDropout = memo.setdefault(id(self), SharedDropout(fused=self.fused))
+    def __deepcopy__(self, memo: dict[int, Any]) -> LayerGroup:
+        made = LayerGroup([], copy.deepcopy(self.shared, memo))
+        memo[id(self)] = made
+        made.members = [copy.deepcopy(one, memo) for one in self.members]
         return made
-
-
-def _random_bytes(x: Tensor) -> Tensor:
-    """A random byte for each element, from torch's generator: eight at a time."""
-    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
-    words.random_(-(2**63), None)
-    return words.view(torch.uint8)[: x.numel()].view(x.shape)
 
 
 class LeanLinear(PeftLinear):
     """A LoRA layer over `nn.Linear` with one adapter; everything else is left to PEFT's forward."""
 
-    shared_dropout: SharedDropout
+    lean_group: LayerGroup
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        active = [name for name in self.active_adapters if name in self.lora_A]
-        if self.disable_adapters or self.merged or len(active) != 1 or args or kwargs:
+        if not self.is_plain or args or kwargs:
             plain: Tensor = super().forward(x, *args, **kwargs)
             return plain
-        name, base = active[0], self.base_layer
+        return self.lean_group.output(self, x)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether exactly one adapter is added to the base layer."""
+        return not self.disable_adapters and not self.merged and len(self._active) == 1
+
+    @property
+    def _active(self) -> list[str]:
+        return [name for name in self.active_adapters if name in self.lora_A]
+
+    @property
+    def dropout_rate(self) -> float:
+        drop = self.lora_dropout[self._active[0]]
+        return drop.p if isinstance(drop, nn.Dropout) else 0.0
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor, float]:
+        """Weight, bias, A, B and scale."""
+        (name,), base = self._active, self.base_layer
         assert isinstance(base, nn.Linear)
-        flat = x.to(base.weight.dtype).reshape(-1, x.shape[-1])
-        drop = self.lora_dropout[name]
-        rate = drop.p if isinstance(drop, nn.Dropout) else 0.0
-        dropped, scale = None, self.scaling[name]
-        if rate > 0 and self.training:
-            # The same input object enters the layers that share its mask, and `flat` is a view of it.
-            whole, kept = self.shared_dropout(x, rate)
-            dropped, scale = whole.to(base.weight.dtype).reshape(flat.shape), scale / kept
-        apply: Any = LowRankFunction.apply
-        out: Tensor = apply(
-            flat, dropped, base.weight, base.bias, self.lora_A[name].weight, self.lora_B[name].weight, scale
-        )
-        return out.view(*x.shape[:-1], -1)
+        down, up = self.lora_A[name], self.lora_B[name]
+        assert isinstance(down, nn.Linear) and isinstance(up, nn.Linear)
+        return base.weight, base.bias, down.weight, up.weight, self.scaling[name]
 
 
 def use_lean_layers(model: nn.Module, shared: SharedDropout) -> int:
@@ -155,6 +184,22 @@ def use_lean_layers(model: nn.Module, shared: SharedDropout) -> int:
         if not frozen or module.lora_variant or any(module.lora_bias.values()) or module.fan_in_fan_out:
             continue
         module.__class__ = LeanLinear
-        module.__dict__["shared_dropout"] = shared
+        module.__dict__["lean_group"] = LayerGroup([module], shared)  # type: ignore[list-item]
         count += 1
+    for block in model.modules():
+        for names in SIBLINGS:
+            _join([getattr(block, name, None) for name in names], shared)
     return count
+
+
+def _join(layers: list[Any], shared: SharedDropout) -> None:
+    """Puts lean layers with inputs of one width and weights of one format into one group."""
+    lean = [layer for layer in layers if isinstance(layer, LeanLinear)]
+    kinds = {
+        (layer.in_features, layer.base_layer.weight.dtype, layer.base_layer.weight.device) for layer in lean
+    }
+    if len(lean) < 2 or len(kinds) > 1:
+        return
+    group = LayerGroup(lean, shared)
+    for layer in lean:
+        layer.__dict__["lean_group"] = group
