@@ -28,11 +28,16 @@ def language() -> str:
 
 
 def system_language() -> str:
-    """Language of the environment: LC_ALL, LC_MESSAGES, LANG, in the order of POSIX."""
-    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
-        value = os.environ.get(name)
-        if value:
-            return "zh" if value.lower().startswith("zh") else "en"
+    """Language of the environment: LC_ALL, LC_MESSAGES, LANG, in the order of POSIX.
+
+    LANGUAGE, a list such as `zh_CN:en`, goes before them where they name a locale (gettext's manual, 2.3.3).
+    """
+    locale_name = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
+    if locale_name and locale_name not in ("C", "POSIX"):
+        wanted = [*os.environ.get("LANGUAGE", "").split(":"), locale_name]
+        return next((found for found in (name.lower()[:2] for name in wanted) if found in LANGUAGES), "en")
+    if locale_name:
+        return "en"
     return "zh" if (locale.getlocale()[0] or "").lower().startswith(("zh", "chinese")) else "en"
 
 

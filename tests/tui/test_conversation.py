@@ -37,6 +37,8 @@ def test_words_are_not_split_and_chinese_fills_its_lines() -> None:
     assert [text[b:e] for b, e in wrap(text, 10)] == ["the quick ", "brown fox"]
     text = "does not converse here"
     assert [text[b:e] for b, e in wrap(text, 8)] == ["does not", "converse", "here"]
+    text = "torn that the contract of the senate"
+    assert [text[b:e] for b, e in wrap(text, 19)] == ["torn that the ", "contract of the ", "senate"]
     text = "怎么重置手机"
     assert [text[b:e] for b, e in wrap(text, 5)] == ["怎么", "重置", "手机"]
 

@@ -380,3 +380,16 @@ def test_the_facts_give_the_worst_tenth_where_a_report_has_it() -> None:
     worst = WorstTenth(groups=4, loss=0.0312, limit=0.05, passed=True)
     new = msgspec.structs.replace(old, verdict=msgspec.structs.replace(old.verdict, worst_tenth=worst))
     assert "worst tenth of the groups: NLL +3.1 %, the limit is +5 %" in facts_lines(new)
+
+
+@pytest.mark.parametrize(
+    ("upper", "line"),
+    [
+        (0.012, "general set: at most 1.2 % worse, 3 % is the limit"),
+        (-0.227, "general set: at least 22.7 % better; up to 3 % worse would be accepted"),
+    ],
+)
+def test_a_bound_of_the_general_set_is_said_without_a_double_negative(upper: float, line: str) -> None:
+    report = make_report()
+    verdict = msgspec.structs.replace(report.verdict, noninferiority={"upper95": upper, "margin": 0.03})
+    assert line in facts_lines(msgspec.structs.replace(report, verdict=verdict))

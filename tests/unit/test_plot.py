@@ -234,9 +234,12 @@ def test_no_two_ticks_of_an_axis_have_the_same_label(low: float, span: float) ->
     assert all(len(text) <= LABEL for text in found)
 
 
+@pytest.mark.parametrize("top", [6e-5, 3.0])
 @pytest.mark.parametrize("rows", [5, 7, 8])
 @pytest.mark.parametrize("log", [False, True])
-async def test_a_panel_that_becomes_low_shows_ticks_at_even_distances(log: bool, rows: int) -> None:
+async def test_a_panel_that_becomes_low_shows_ticks_on_lines_of_their_own(
+    log: bool, rows: int, top: float
+) -> None:
     plot = Plot()
 
     class Panel(App[None]):
@@ -244,13 +247,13 @@ async def test_a_panel_that_becomes_low_shows_ticks_at_even_distances(log: bool,
             yield plot
 
     async with Panel().run_test(size=(60, 40)) as pilot:
-        plot.set_curves([Curve(range(1, 61), [1.0 + 2.0 / x for x in range(1, 61)])], log=log)
+        plot.set_curves([Curve(range(1, 61), [top * x / 60 for x in range(1, 61)])], log=log)
         await pilot.resize_terminal(60, rows)
         await pilot.pause()
         ticks = [row for row, line in enumerate(plot.lines) if "┤" in line.plain]
         assert len(ticks) > 1
         assert plot._y is not None
-        assert len(ticks) == len(plot._y.ticks), "each on a line of its own"
+        assert len(ticks) == len(plot._y.ticks)
 
 
 async def test_a_single_value_at_the_edge_of_the_axis_keeps_its_sign() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from engine.core.chat import ChatMessage
+from engine.core.i18n import set_language
 from engine.core.paths import Workspace
 from engine.models.base_models import find_base
 from engine.models.chat_template import ChatTemplate
@@ -34,6 +35,7 @@ from engine.training.scratch import train_scratch
 from tests.unit.test_lora import recipe as lora_recipe
 from tests.unit.test_lora import rows
 from tests.unit.training_run import events, new_run, text_file, tiny
+from tui.tabs.train.samples import sample_rows
 
 QUESTION = "How do I make tea?"
 
@@ -324,3 +326,22 @@ def test_a_completion_that_the_model_does_not_end_is_marked(stop: int | None, te
 
     ids, ended = samples_module._follow(next_logits, [1], 12, frozenset((0,)), float("inf"))
     assert samples_module._marked(bytes(ids).decode(), ended=ended) == text
+
+
+@pytest.mark.parametrize("width", [30, 53])
+def test_a_long_prompt_is_cut_with_an_ellipsis_in_each_language(width: int) -> None:
+    sample = ModelSample(
+        phase="lora",
+        step=107,
+        prompt="Running in the dark along the river: head torch or vest?" * 2,
+        text="x",
+        seconds=0.1,
+    )
+    for language in ("en", "zh"):
+        set_language(language)
+        try:
+            head = sample_rows([sample], width)[0]
+        finally:
+            set_language("en")
+        assert head.plain.endswith("…")
+        assert head.cell_length <= width

@@ -73,8 +73,12 @@ def _wrap_paragraph(text: str, start: int, end: int, width: int, lines: list[tup
             lines.append((start, end))
             return
         space = text.rfind(" ", start, stop + 1)
-        # A Latin word is not split, unless it is wider than a third of the line.
-        if space > start and stop - space < max(3, width // 3) and not _breaks(text[stop - 1], text[stop]):
+        # A Latin word is not split, unless two thirds of the line are not enough for it.
+        if (
+            space > start
+            and stop - space <= max(3, 2 * width // 3)
+            and not _breaks(text[stop - 1], text[stop])
+        ):
             stop = space + 1
         elif text[stop] in _NOT_FIRST and stop - start > 1 and text[stop - 1] not in _NOT_FIRST:
             stop -= 1

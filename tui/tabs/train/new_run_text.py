@@ -79,6 +79,8 @@ class TrainingInputs:
     """Whether the settings unload them first."""
     characters: float = 0.0
     """Of a conversation on average."""
+    roots: Mapping[str, str] = field(default_factory=dict)
+    """For each adapter the name of the base that it was trained on."""
     runs: tuple[MeasuredRun, ...] = ()
     """Finished trainings, newest first: what a new one will take is estimated from them."""
 
@@ -116,6 +118,7 @@ def read_inputs(workspace: Workspace) -> TrainingInputs:
         held_mb=sum(model.mb for model in held),
         unload=settings.unload_ollama,
         characters=characters,
+        roots=_roots(workspace, listed),
         runs=tuple(RunHistory(workspace).runs()),
     )
 
@@ -130,6 +133,12 @@ def offered_bases(bases: Sequence[ListedModel]) -> list[ListedModel]:
 def _bases(workspace: Workspace, configured: str, listed: Iterable[str]) -> list[str]:
     adapters = [card.name for card in registry.list_models(workspace) if card.base_path]
     return list(dict.fromkeys([*([configured] if configured else []), *adapters, *listed]))
+
+
+def _roots(workspace: Workspace, listed: Mapping[str, ListedModel]) -> dict[str, str]:
+    names = {base.path: name for name, base in listed.items()}
+    adapters = {card.name: card.base_path for card in registry.list_models(workspace) if card.base_path}
+    return {name: names[path] for name, path in adapters.items() if path in names}
 
 
 def _texts(workspace: Workspace) -> list[Path]:
@@ -222,13 +231,16 @@ def _workload(mode: TrainMode, inputs: TrainingInputs, lora_base: str) -> Worklo
     if not conversations or (mode is TrainMode.LORA and not lora_base):
         return None
     new_base = mode is TrainMode.NATIVE and not inputs.base
+    # An adapter that is continued takes as long as one on its base, unless it was measured itself.
+    measured = {run.params.model for run in inputs.runs}
+    base = lora_base if lora_base in measured else inputs.roots.get(lora_base, lora_base)
     return Workload(
         mode,
         conversations=conversations,
         test=inputs.test_set,
         text_bytes=inputs.text_bytes if new_base else 0,
-        base=lora_base if mode is TrainMode.LORA else "",
-        base_parameters=listed.parameters if (listed := inputs.listed.get(lora_base)) is not None else 0,
+        base=base if mode is TrainMode.LORA else "",
+        base_parameters=listed.parameters if (listed := inputs.listed.get(base)) is not None else 0,
         characters=inputs.characters,
     )
 

@@ -14,7 +14,7 @@ from textual.strip import Strip
 
 from engine.core.i18n import _
 from engine.runs.events import ModelSample
-from tui.terminal.text import fit, one_line, safe
+from tui.terminal.text import cells, fit, one_line, safe
 from tui.widgets.cell_lines import content_strip
 
 INDENT = 2
@@ -43,7 +43,7 @@ def sample_rows(samples: Sequence[ModelSample], width: int) -> list[Content]:
 
 def _rows_of(sample: ModelSample, width: int) -> list[Content]:
     step = _("step {step}").format(step=f"{sample.step:,}")
-    prompt = fit(one_line(sample.prompt), max(4, width - len(step) - 2)).rstrip()
+    prompt = fit(one_line(sample.prompt), max(4, width - cells(step) - 2)).rstrip()
     head = Content.assemble((step, "$text-accent"), "  ", safe(prompt, "$foreground-muted"))
     text = one_line(sample.text).strip()
     body = safe(text, "bold") if text else Content.styled(_("(ends immediately)"), "$foreground-muted")

@@ -141,11 +141,12 @@ def facts_lines(report: ValidationReport) -> Sequence[str]:
     ]
     upper, margin = verdict.noninferiority.get("upper95"), verdict.noninferiority.get("margin")
     if upper is not None and margin is not None:
-        lines.append(
-            _("general set: at most {upper} % worse, {margin} % is the limit").format(
-                upper=f"{upper * 100:.1f}", margin=f"{margin * 100:.0f}"
-            )
+        text = (
+            _("general set: at most {upper} % worse, {margin} % is the limit")
+            if upper > 0
+            else _("general set: at least {upper} % better; up to {margin} % worse would be accepted")
         )
+        lines.append(text.format(upper=f"{abs(upper) * 100:.1f}", margin=f"{margin * 100:.0f}"))
     worst = verdict.worst_tenth
     if worst is not None:
         lines.append(
