@@ -267,3 +267,17 @@ async def test_a_single_value_at_the_edge_of_the_axis_keeps_its_sign() -> None:
         plot.set_curves([Curve([1], [2.5]), Curve([1], [2.4], CurveKind.SIGNS)], robust=True)
         await pilot.pause()
         assert sum(line.plain.count("o") for line in plot.lines) == 1
+
+
+async def test_a_panel_that_becomes_higher_shows_more_ticks() -> None:
+    plot = Plot()
+
+    class Panel(App[None]):
+        def compose(self) -> ComposeResult:
+            yield plot
+
+    async with Panel().run_test(size=(60, 5)) as pilot:
+        plot.set_curves([Curve(range(1, 61), [0.7 + 0.6 * x / 60 for x in range(1, 61)])])
+        await pilot.resize_terminal(60, 30)
+        await pilot.pause()
+        assert sum("┤" in line.plain for line in plot.lines) > 4

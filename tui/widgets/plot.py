@@ -133,6 +133,8 @@ class Plot(CellLines, can_focus=True):
         self._draw()
 
     def on_resize(self, _event: events.Resize) -> None:
+        # The ticks are those of another height.
+        self._y = None
         self._draw()
 
     def _draw(self) -> None:
@@ -178,9 +180,6 @@ class Plot(CellLines, can_focus=True):
             [(curve.kind, curve.y) for curve in curves], robust=self._robust and not self._log
         )
         rows = height - 2 * self._x_axis
-        if self._y is not None and len(self._y.ticks) > rows:
-            # Of a higher panel.
-            self._y = None
         if self._log:
             if self._y is None or low < self._y.low or high > self._y.high:
                 self._y = log_range(2**low, 2**high, min(4, rows - 1))
