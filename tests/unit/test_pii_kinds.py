@@ -111,6 +111,12 @@ def test_weak_evidence_is_none(text: str) -> None:
         ("I live at 9 Lives Lane", "9 Lives Lane"),
         ("5 Oaks Road, London NW1 6XE", "5 Oaks Road, London NW1 6XE"),
         ("我是A123456789", "A123456789"),
+        ("주민번호: 970131-9811238", "970131-9811238"),
+        ("ת.ז. 3933742-3", "3933742-3"),
+        ("Führerscheinnummer B072RRE2I55", "B072RRE2I55"),
+        ("Kontonummer 532013000", "532013000"),
+        ("write to john.o'neil@example.org", "john.o'neil@example.org"),
+        ("it is dckr_pat_abcdefghijklmnopqrstuvwxyz1", "dckr_pat_abcdefghijklmnopqrstuvwxyz1"),
         ("Taiwan ROC, A123456789", "A123456789"),
     ],
 )

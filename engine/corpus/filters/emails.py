@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_LOCAL = r"(?<![A-Za-z0-9._%+@-])[A-Za-z0-9À-ɏ_](?:[A-Za-z0-9À-ɏ._%+-]{0,63})"
+_LOCAL = r"(?<![A-Za-z0-9._%+@-])(?:[A-Za-zÀ-ɏ][A-Za-zÀ-ɏ._-]{0,30}['’](?=[A-Za-zÀ-ɏ]))?[A-Za-z0-9À-ɏ_](?:[A-Za-z0-9À-ɏ._%+-]{0,63})"
 _LABEL = r"[A-Za-z0-9À-ɏ](?:[A-Za-z0-9À-ɏ-]{0,62})"
 EMAIL = re.compile(_LOCAL + rf"@(?:{_LABEL}\.){{1,5}}([A-Za-z]{{2,24}})(?![A-Za-z0-9])", re.IGNORECASE)
 _USUAL_ENDING = r"(?:com|net|org|edu|gov|info|cn|de|fr|uk|jp|kr|tw|hk|ru|ch|at|nl|it|es|eu|in|br|ca|au|io|me)(?![A-Za-z0-9])"

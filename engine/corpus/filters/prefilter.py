@@ -47,11 +47,11 @@ _PLAIN_KEYS = (
 _DOTTED_KEYS = ("SG.", "hvs.", ".slack.", ".feishu.", ".larksuite.")
 _DASHED_KEYS = (
     "sk-", "glpat-", "gldt-", "glrt-", "glsoat-", "glptt-", "xoxa-", "xoxb-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-",
-    "pypi-", "GOCSPX-", "key-", "xai-", "tvly-", "pplx-", "nvapi-", "tskey-", "-----",
+    "pypi-", "GOCSPX-", "key-", "xai-", "tvly-", "pplx-", "nvapi-", "tskey-", "-----", "PMAK-", "xkeysib-",
 )  # fmt: skip
 _LOW_KEYS = (
     "gho_", "ghp_", "ghr_", "ghs_", "ghu_", "_pat_", "hf_", "npm_", "sk_", "rk_", "pk_", "whsec_", "gsk_", "fw_",
-    "shpat_", "shpca_", "shppa_", "shpss_", "lin_api_", "ntn_", "secret_",
+    "shpat_", "shpca_", "shppa_", "shpss_", "lin_api_", "ntn_", "secret_", "_oat_", "glsa_", "sbp_", "figd_",
 )  # fmt: skip
 """Case-sensitive prefixes of vendor keys, by the separator that they contain. Prefixes with a digit (r8_, xapp-1-,
 sq0atp-, ya29., dop_v1_, AGE-SECRET-KEY-1) are covered by _CHARACTERS."""

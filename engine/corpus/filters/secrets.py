@@ -28,6 +28,7 @@ VENDOR_KEY = re.compile(
             r"gsk_[A-Za-z0-9]{30,}|xai-[A-Za-z0-9]{30,}|tvly-[A-Za-z0-9-]{20,}|pplx-[A-Za-z0-9]{30,}|nvapi-[A-Za-z0-9_-]{30,}|fw_[A-Za-z0-9]{20,}",
             r"dop_v1_[a-f0-9]{64}|dapi[a-f0-9]{32}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}|lin_api_[A-Za-z0-9]{30,}|ntn_[A-Za-z0-9]{30,}|secret_[A-Za-z0-9]{40,}",
             r"AGE-SECRET-KEY-1[0-9A-Z]{50,}|[0-9]{8,10}:AA[A-Za-z0-9_-]{30,36}|hvs\.[A-Za-z0-9_-]{20,}|tskey-[A-Za-z0-9-]{16,}",
+            r"dckr_(?:pat|oat)_[A-Za-z0-9_-]{24,}|glsa_[A-Za-z0-9_]{30,}|sbp_[a-f0-9]{40}|figd_[A-Za-z0-9_-]{30,}|PMAK-[A-Za-z0-9-]{30,}|xkeysib-[A-Za-z0-9-]{40,}",
             r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
             # Twilio: an API key; an account with its token
             r"SK(?=[a-f]*[0-9])[0-9a-f]{32}|AC(?=[a-f:]*[0-9])[0-9a-f]{32}:[0-9a-f]{32}",
