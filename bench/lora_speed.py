@@ -31,6 +31,7 @@ READY_S = 15.0
 HELD_OUT_MARGIN = 1.005
 MIN_SHARE_BESIDE = 0.5
 MIN_USE = 0.35
+MAX_SAMPLES_SHARE = 0.03
 
 
 class TrainedFigures(msgspec.Struct, frozen=True):
@@ -46,6 +47,8 @@ class TrainedFigures(msgspec.Struct, frozen=True):
     step_s: float
     """Mean of the steps after the first."""
     adapter: str
+    samples_s: float = 0.0
+    """Seconds of what the model in training wrote for the person who waits."""
 
 
 def speed(full: bool) -> list[BenchResult]:
@@ -120,6 +123,17 @@ def speed(full: bool) -> list[BenchResult]:
                 notes="products of a mean step in its time; baseline: the fastest product of this shape alone",
             ),
         ]
+        results.append(
+            compare(
+                "lora.samples",
+                ours=max(ours.samples_s, 0.01),
+                baseline=MAX_SAMPLES_SHARE * ours.whole_s,
+                target=1.0,
+                unit="s",
+                lower_is_better=True,
+                notes="completions for the samples panel; baseline: 3 % of the command",
+            )
+        )
         if full:
             with _busy():
                 beside = train_ours(folder, gguf, steps, "beside")
@@ -155,7 +169,7 @@ def rows() -> list[dict[str, str]]:
 
 def train_ours(folder: Path, gguf: Path, steps: int, name: str) -> TrainedFigures:
     """Runs the program's own command. Its training part ends when the stage of that name does."""
-    from engine.runs.events import CheckpointWritten, StageChanged, Step
+    from engine.runs.events import CheckpointWritten, ModelSample, StageChanged, Step
     from engine.runs.journal import JournalReader
 
     workspace = folder / name
@@ -194,6 +208,7 @@ def train_ours(folder: Path, gguf: Path, steps: int, name: str) -> TrainedFigure
         peak_mb=usage.ru_maxrss / 1024,
         step_s=(last_ts - first_ts) / max(1, last.step - first.step),
         adapter=str(adapter.parent),
+        samples_s=sum(record.event.seconds for record in records if isinstance(record.event, ModelSample)),
     )
 
 

@@ -95,6 +95,8 @@ def _measure(width: int, threads: int, measured_threads: bool) -> CpuTuning:
                 break
             ordinary, other = (step.seconds(one, clock, warm=needs_warmup or not gains) for one in pair)
             gains.append(ordinary / other)
+            if max(sum(gain >= least for gain in gains), sum(gain < least for gain in gains)) > PAIRS / 2:
+                break  # more pairs cannot move the median across the limit
         if not gains:
             return
         reasons.append(f"{name} {median(gains):.2f}x")
