@@ -26,9 +26,10 @@ from engine.pipeline.stages import StagePlan
 from engine.runs.context import RunContext, RunResult
 from engine.runs.events import Funnel, RunStatus, TrainingPlan
 from engine.training.replay import sample_of_older
+from engine.validation.gain_spread import gain_deviation
 from engine.validation.report import newest_report
 from engine.validation.validate import card_of
-from engine.validation.verdict import estimate_power, gain_deviation
+from engine.validation.verdict import estimate_power
 
 
 @dataclass(frozen=True)

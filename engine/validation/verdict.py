@@ -17,7 +17,7 @@ from engine.core.i18n import _, n_
 from engine.corpus.next_window import WindowOutlook, assumed_outlook
 from engine.validation.external_scores import ExternalScore
 from engine.validation.general import MARGIN, GeneralScores, judge_general, passes_general
-from engine.validation.report import CaseScore, GeneralPart, ModelScore, ValidationReport, Verdict
+from engine.validation.report import CaseScore, GeneralPart, ModelScore, Verdict
 from engine.validation.sequential import (
     MIN_CLUSTERS,
     PRIOR_DEVIATION,
@@ -169,20 +169,6 @@ def estimate_power(groups: int, *, deviation: float | None = None, look: int = 1
         missing=0,
         sentence=text.format(have=groups, gain=percent(gain), spread=percent(spread)),
     )
-
-
-def gain_deviation(report: ValidationReport) -> float | None:
-    """Standard deviation of the relative gain between the clusters of a report; None where it is unknown."""
-    paired = PairedScores(
-        clusters=[case.cluster for case in report.cases],
-        base=[case.base for case in report.cases],
-        new=[case.new for case in report.cases],
-        weights=[case.bytes for case in report.cases],
-    )
-    gains = cluster_gains(paired)
-    base = _means(paired)[0]
-    deviation = float(gains.std(ddof=1)) / base if gains.size > 1 and base else 0.0
-    return deviation or None
 
 
 def cluster_gains(paired: PairedScores) -> Floats:

@@ -11,9 +11,10 @@ import pytest
 
 from engine.core.errors import BadInput
 from engine.validation.external_scores import ExternalScore, read_external_scores
+from engine.validation.gain_spread import gain_deviation
 from engine.validation.general import GeneralScores, ModelOnBlocks
 from engine.validation.report import CaseScore, Verdict
-from engine.validation.verdict import estimate_power, external_verdict, gain_deviation, nll_verdict
+from engine.validation.verdict import estimate_power, external_verdict, nll_verdict
 from engine.validation.verdict_text import percent, relative_size
 
 SAME = GeneralScores(base=ModelOnBlocks(np.full(30, 2.0)), new=ModelOnBlocks(np.full(30, 2.0)))

@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.core.config import load_settings
 from engine.core.i18n import N_, _, bracketed, n_
 from engine.core.paths import Workspace
+from engine.corpus.clusters import current_window
 from engine.corpus.review.store import ReviewStore
 from engine.memory.store import MemoryStore
 from engine.models import registry
@@ -18,6 +19,8 @@ from engine.models.resolve import ModelOrigin
 from engine.runs.estimates import MeasuredRun, RunHistory, Workload
 from engine.runs.kinds import RunKind, TrainMode
 from engine.runs.rundir import training_run_id
+from engine.validation.gain_spread import gain_deviation
+from engine.validation.report import newest_report
 from engine.validation.sequential import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, detectable_gain
 from tui.screens.fetch_model import offered_model
 from tui.tabs.train.run_estimate import estimate_line, evolution_line
@@ -79,6 +82,10 @@ class TrainingInputs:
     """Whether the settings unload them first."""
     characters: float = 0.0
     """Of a conversation on average."""
+    look: int = 1
+    """At the test set, which the verdict of the run will be."""
+    deviation: float | None = None
+    """Of the relative gain between the groups of the last validation; None without one."""
     roots: Mapping[str, str] = field(default_factory=dict)
     """For each adapter the name of the base that it was trained on."""
     runs: tuple[MeasuredRun, ...] = ()
@@ -88,10 +95,12 @@ class TrainingInputs:
 def read_inputs(workspace: Workspace) -> TrainingInputs:
     """Reads the store and the folder of texts. Call it in a thread."""
     count = accepted = test_set = groups = 0
-    characters = 0.0
+    characters, look = 0.0, 1
     if workspace.memory_db.exists():
         with MemoryStore(workspace.memory_db, readonly=True) as store:
             count, characters = store.count(), store.mean_characters()
+            if (window := current_window(store)) is not None:
+                look = window.looks + 1
         with ReviewStore(workspace.memory_db, readonly=True) as review:
             funnel = review.funnel()
             accepted, test_set = funnel.accepted, funnel.test
@@ -118,6 +127,8 @@ def read_inputs(workspace: Workspace) -> TrainingInputs:
         held_mb=sum(model.mb for model in held),
         unload=settings.unload_ollama,
         characters=characters,
+        look=look,
+        deviation=None if (report := newest_report(workspace)) is None else gain_deviation(report),
         roots=_roots(workspace, listed),
         runs=tuple(RunHistory(workspace).runs()),
     )
@@ -304,7 +315,8 @@ def _corpus(inputs: TrainingInputs) -> list[tuple[str, str]]:
         )
     ]
     if inputs.groups >= MIN_CLUSTERS:
-        gain = detectable_gain(PRIOR_DEVIATION, inputs.groups, alpha_for(1))
+        spread = PRIOR_DEVIATION if inputs.deviation is None else inputs.deviation
+        gain = detectable_gain(spread, inputs.groups, alpha_for(inputs.look))
         seen = _("in {groups} groups: a gain of {gain} % is detectable").format(
             groups=inputs.groups, gain=f"{100 * gain:.1f}"
         )
