@@ -12,6 +12,7 @@ from engine.training.recipe import CurriculumStage, Recipe
 from engine.training.trainer import TrainingJob
 
 ROUNDS = 3
+"""Steps of each stage that are timed; fewer in a phase that is short itself."""
 REPLAN_AT = (0.25, 0.5, 0.75)
 """Shares of the steps at which a phase with a time budget adjusts its number of steps."""
 REPLAN_MIN_STEPS = 10
@@ -130,7 +131,10 @@ def measure_step_times(job: TrainingJob) -> EtaEstimator:
     job.model = copy.deepcopy(original)
     try:
         optimizer = Optimizer(job.model, job.recipe, bf16=job.device.bf16)
-        steps = [_time_step(job, optimizer, stage) for stage in job.recipe.curriculum]
+        rounds = timed_rounds(job.state.max_steps - job.state.step, len(job.recipe.curriculum))
+        if job.recipe.time_budget_s is not None:
+            rounds = ROUNDS  # they decide the number of steps
+        steps = [_time_step(job, optimizer, stage, rounds) for stage in job.recipe.curriculum]
         begin = time.perf_counter()
         job.evaluate(job.recipe.eval_bytes)
         evaluation = time.perf_counter() - begin
@@ -142,10 +146,18 @@ def measure_step_times(job: TrainingJob) -> EtaEstimator:
     )
 
 
-def _time_step(job: TrainingJob, optimizer: Optimizer, stage: CurriculumStage) -> tuple[float, int]:
+def timed_rounds(steps: int, stages: int) -> int:
+    """How often a step of each stage is timed before a phase of `steps` steps: together at most a third as many steps,
+    but one of each stage."""
+    return max(1, min(ROUNDS, steps // (3 * stages)))
+
+
+def _time_step(
+    job: TrainingJob, optimizer: Optimizer, stage: CurriculumStage, rounds: int = ROUNDS
+) -> tuple[float, int]:
     """Seconds and tokens of a step."""
     times = []
-    for number in range(ROUNDS):
+    for number in range(rounds):
         begin = time.perf_counter()
         batch = job.batches.batch_at(number, job.state.max_steps, stage)
         job.accumulate(batch)
@@ -154,4 +166,4 @@ def _time_step(job: TrainingJob, optimizer: Optimizer, stage: CurriculumStage) -
         optimizer.zero_grad()
         times.append((time.perf_counter() - begin, batch.tokens))
     # Median: the first step also warms up caches and kernels.
-    return sorted(times)[ROUNDS // 2]
+    return sorted(times)[rounds // 2]

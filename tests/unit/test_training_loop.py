@@ -337,6 +337,17 @@ def test_a_time_budget_limits_the_number_of_steps(tmp_path: Path, monkeypatch: p
     assert [(event.step, event.max_steps) for event in events(ctx, Step)] == [(n, 4) for n in range(1, 5)]
 
 
+@pytest.mark.parametrize(
+    ("steps", "stages", "rounds"),
+    [(1, 1, 1), (2, 3, 1), (17, 3, 1), (18, 3, 2), (27, 3, 3), (9000, 3, 3), (6, 1, 2)],
+)
+def test_a_short_phase_does_not_take_longer_to_measure_than_to_train(
+    steps: int, stages: int, rounds: int
+) -> None:
+    assert eta.timed_rounds(steps, stages) == rounds
+    assert rounds == 1 or 3 * rounds * stages <= steps
+
+
 @pytest.mark.parametrize(("seconds", "steps"), [(100.0, 40), (104.0, 40), (120.0, 36), (60.0, 48)])
 def test_a_phase_that_would_miss_its_time_changes_its_steps(
     tmp_path: Path, seconds: float, steps: int
