@@ -8,10 +8,15 @@ from typing import Any
 import torch
 
 from engine.core.paths import Workspace
-from engine.export.gguf_writer import write_gguf_model
+from engine.export.gguf_writer import write_gguf_copy, write_gguf_model
 from engine.export.llama_cpp import LlamaCpp
 from engine.export.quant import Quant
 from engine.export.source import ExportSource, find_export_source
+from engine.models.adapters import new_adapter, save_adapter
+from engine.models.base_models import find_base
+from engine.models.card import ModelCard
+from engine.models.hf import load_base
+from engine.training.recipe import LoraSettings
 from tests.hf_models import tiny_tokenizer
 
 torch.set_num_threads(1)
@@ -89,6 +94,23 @@ def write_gguf(path: Path, folder: Path, quant: Quant = Quant.F32) -> Path:
         metadata=source.metadata(),
     )
     return path
+
+
+def write_lora(ws: Workspace, name: str, *, seed: int, base: str = "tiny") -> Path:
+    """An adapter on the GGUF model `base` of the workspace, with weights large enough to show."""
+    found = find_base(ws, base)
+    peft = new_adapter(load_base(found, torch.float32), LoraSettings(rank=2, alpha=8), seed)
+    torch.manual_seed(seed)
+    for parameter_name, parameter in peft.named_parameters():
+        if "lora_B" in parameter_name:
+            parameter.data.normal_(0, 0.5)
+    card = ModelCard(
+        name=name, mode="lora", base_path=found.source, base_sha256=found.sha256, base_format="float32",
+        created_at=1.0, parameters=1, context=64,
+    )  # fmt: skip
+    save_adapter(ws.adapters / name, peft, card)
+    write_gguf_copy(ws.adapters / name, base=found.path, name=name)
+    return ws.adapters / name
 
 
 @torch.inference_mode()

@@ -141,6 +141,38 @@ class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
         return self.after / self.before - 1 if self.before else 0.0
 
 
+class ServedCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """The new model as llama.cpp serves it, against the torch model of the verdict."""
+
+    prompts: int = 0
+    same_prompts: int = 0
+    """Conversations of which llama.cpp makes the same token ids with the file's own template."""
+    stops: bool = True
+    """Whether the stop token ends an answer there."""
+    positions: int = 0
+    """Positions whose next tokens were compared."""
+    mean_difference: float = 0.0
+    """Mean |Δ log p| of the best token, in nats."""
+    limit: float = 0.0
+    """What `mean_difference` stays below for a file of this kind."""
+    clear: int = 0
+    """Positions where one token leads by more than rounding can change."""
+    same_best: int = 0
+    """Of those, the ones with the same best token."""
+    problem: str = ""
+    """Why nothing was compared."""
+
+    @property
+    def passed(self) -> bool:
+        return (
+            not self.problem
+            and self.same_prompts == self.prompts
+            and self.stops
+            and self.same_best == self.clear
+            and self.mean_difference <= self.limit
+        )
+
+
 class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
     """The validation part of `training/report_<id>.json`."""
 
@@ -157,6 +189,8 @@ class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
     """"time", or "hash" where the conversations have no dates."""
     forgetting: Forgetting | None = None
     """None when the base was trained on no conversation."""
+    served: ServedCheck | None = None
+    """None for a new model that torch itself answers."""
 
 
 def decode_report(data: bytes) -> ValidationReport:

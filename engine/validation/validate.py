@@ -40,6 +40,7 @@ from engine.validation.cases import (
 )
 from engine.validation.general import GeneralScores
 from engine.validation.report import CaseScore, Forgetting, Measure, ValidationReport
+from engine.validation.served import check_served
 from engine.validation.statistics import interval95
 from engine.validation.verdict import PairedScores, cluster_gains, nll_verdict
 
@@ -189,6 +190,7 @@ def compare(
         cut_share=beyond / (beyond + sum(case.bytes for case in cases)),
         split="time" if dated else "hash",
         forgetting=forgetting,
+        served=check_served(new_model, new_cases, questions),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -33,6 +32,7 @@ from engine.models.card import GGUF_ADAPTER
 from engine.models.chatml import MaskedTokens
 from engine.models.hf import load_chat_template
 from engine.models.history import fit_prompt
+from engine.models.template_text import FIXED
 
 if TYPE_CHECKING:
     from engine.inference.backends.hf import HFModel
@@ -190,26 +190,45 @@ class LlamaCppModel:
             seed=seed,
         )
 
-    def served_log_probs(self, prefix: Sequence[int]) -> list[float]:
-        """As `next_token_log_probs`, from llama.cpp: what answers are drawn from.
+    def prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
+        return self.chat.prompt(messages)
 
-        Raises LlamaMissing, ServiceUnreachable when llama.cpp ends.
-        """
+    def served_prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        if self._base.system and not (turns and turns[0]["role"] == "system"):
+            turns.insert(0, {"role": "system", "content": self._base.system})
+        text = self._ask("/apply-template", {"messages": turns, "chat_template_kwargs": FIXED})["prompt"]
+        reply = self._ask("/tokenize", {"content": text, "add_special": True, "parse_special": True})
+        return [int(number) for number in reply["tokens"]]
+
+    def served_log_probs(self, prefix: Sequence[int], most: int) -> dict[int, float]:
         body = {
             "prompt": list(prefix),
             "n_predict": 1,
-            "n_probs": self._base.dimensions.vocab,
+            "n_probs": most,
             "temperature": 0.0,
             # A token that is a whole character, or llama.cpp reports none. The bias is not in what it reports.
             "logit_bias": [[self.chat.encode("a")[0], _FORCE]],
             "cache_prompt": self._keeps_prompts,
         }
-        (reply,) = iterate(_posted(self._server(), "/completion", body), None)
+        reply = self._ask("/completion", body)
         _check_numbers(reply)
-        found = [-math.inf] * self._base.dimensions.vocab
-        for entry in reply["completion_probabilities"][0]["top_logprobs"]:
-            found[entry["id"]] = entry["logprob"]
-        return found
+        return {one["id"]: one["logprob"] for one in reply["completion_probabilities"][0]["top_logprobs"]}
+
+    def stop_token_ends(self) -> bool:
+        stop = self.chat.answer(ChatMessage(role="assistant", content="b")).ids[-1]
+        body = {"prompt": [stop], "n_predict": 2, "temperature": 0.0, "logit_bias": [[stop, _FORCE]]}
+        return str(self._ask("/completion", body)["stop_type"]) == "eos"
+
+    @property
+    def quantized(self) -> bool:
+        from engine.models.gguf.header import read_summary
+
+        return read_summary(self._base.path).quantization not in ("F32", "F16", "BF16")
+
+    def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        (reply,) = iterate(_posted(self._server(), path, body), None)
+        return reply
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """As `LanguageModel.embed`. Raises ServiceUnreachable when llama.cpp ends."""

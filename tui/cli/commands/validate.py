@@ -147,10 +147,13 @@ def _compare_models(ws: Workspace, base: str | None, new: str, promote: bool) ->
 
 
 def _report_lines(report: ValidationReport) -> list[str]:
-    """The measures as a table, the reasons, and the answers of both models."""
+    """The measures as a table, the reasons, the served-path check, and the answers of both models."""
+    from engine.validation.served import served_sentences
     from tui.terminal.text import fit
 
     lines = ["", *_table(report.measures), *_verdict_lines(report.verdict)]
+    if report.served is not None:
+        lines += [f"- {sentence}" for sentence in served_sentences(report.served)]
     labels = (_("question"), _("base"), p_("model", "new"), _("reference"))
     for number, answer in enumerate(report.answers, start=1):
         texts = (answer.question, answer.base, answer.new, answer.wanted)

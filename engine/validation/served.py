@@ -1,0 +1,123 @@
+"""The served-path check: whether the program that answers computes what the verdict was computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from heapq import nlargest
+from itertools import islice
+
+from engine.core.chat import ChatMessage
+from engine.core.errors import BadInput, H2QError
+from engine.core.i18n import _, n_
+from engine.inference.language_model import LanguageModel
+from engine.inference.served_model import ServedModel
+from engine.validation.cases import EvaluationCase
+from engine.validation.report import ServedCheck
+
+POSITIONS = 24
+"""Positions whose next tokens are compared."""
+_OFFSETS = (0, 1, 4, 16)
+"""Tokens of the answer before them."""
+MOST = 20
+"""Likeliest tokens that are compared at each position."""
+MEAN_LIMIT = 0.02
+"""Mean |Δ log p| of the best tokens, from a file of whole numbers: llama.cpp's arithmetic alone."""
+MEAN_LIMIT_QUANTIZED = 0.3
+"""The same where llama.cpp also rounds activations: up to 0.1 was measured for 4 bits."""
+CLEAR = 4.0
+"""The best token is clear where it leads by this many times the mean's limit."""
+
+
+def check_served(
+    model: LanguageModel, cases: Sequence[EvaluationCase], questions: Sequence[EvaluationCase]
+) -> ServedCheck | None:
+    """Compares torch with the serving program; None for a model that torch itself answers.
+
+    `questions` are cases with a prompt. A check that cannot be made says why in `problem`.
+    """
+    if not isinstance(model, ServedModel):
+        return None
+    try:
+        return _check(model, model, cases, [case.prompt for case in questions])
+    except H2QError as problem:
+        return ServedCheck(problem=problem.message)
+
+
+def _check(
+    model: LanguageModel,
+    served: ServedModel,
+    cases: Sequence[EvaluationCase],
+    prompts: Sequence[list[ChatMessage]],
+) -> ServedCheck:
+    limit = MEAN_LIMIT_QUANTIZED if served.quantized else MEAN_LIMIT
+    differences, clear, same_best = [], 0, 0
+    for prefix in islice(_prefixes(cases, model.eval_context), POSITIONS):
+        expected = model.next_token_log_probs(prefix)
+        found = served.served_log_probs(prefix, MOST)
+        best, second = nlargest(2, range(len(expected)), key=expected.__getitem__)
+        # A token that is not among the likeliest there is at most as likely as the last of them.
+        differences.append(abs(found.get(best, min(found.values())) - expected[best]))
+        if expected[best] - expected[second] > CLEAR * limit:
+            clear += 1
+            same_best += max(found, key=lambda token: found[token]) == best
+    return ServedCheck(
+        prompts=len(prompts),
+        same_prompts=sum(_same_ids(served, prompt) for prompt in prompts),
+        stops=served.stop_token_ends(),
+        positions=len(differences),
+        mean_difference=sum(differences) / len(differences) if differences else 0.0,
+        limit=limit,
+        clear=clear,
+        same_best=same_best,
+    )
+
+
+def _same_ids(served: ServedModel, messages: list[ChatMessage]) -> bool:
+    try:
+        return served.served_prompt(messages) == served.prompt(messages)
+    except BadInput:
+        return False
+
+
+def _prefixes(cases: Sequence[EvaluationCase], context: int) -> Iterator[list[int]]:
+    """Beginnings of conversations up to the beginning of an answer and into it, one case after the other."""
+    for offset in _OFFSETS:
+        for case in cases:
+            window = case.windows[0]
+            first = window.loss_mask.index(True) if True in window.loss_mask else 0
+            if first > 0 and first + offset < min(len(window.ids), context):
+                yield window.ids[: first + offset]
+
+
+def served_sentences(check: ServedCheck) -> list[str]:
+    """The check for people: one line when all is well, else what differs and why that is."""
+    if check.problem:
+        return [_("not compared with llama.cpp: {reason}").format(reason=check.problem)]
+    wrong = []
+    if check.same_prompts < check.prompts:
+        wrong.append(
+            _(
+                "llama.cpp makes other prompts of {n} of {total} conversations: chat template or tokenizer"
+            ).format(n=check.prompts - check.same_prompts, total=check.prompts)
+        )
+    if not check.stops:
+        wrong.append(_("llama.cpp does not end an answer at this model's stop token"))
+    if check.same_best < check.clear or check.mean_difference > check.limit:
+        wrong.append(
+            _(
+                "llama.cpp and torch differ by {mean:.3f} nats on average (up to {limit:g} is usual) and in {n} of"
+                " {total} clear best tokens: the adapter or the file"
+            ).format(
+                mean=check.mean_difference,
+                limit=check.limit,
+                n=check.clear - check.same_best,
+                total=check.clear,
+            )
+        )
+    return wrong or [
+        n_(
+            "llama.cpp answers what was judged: same prompts, same stop token, {mean:.3f} nats apart at {n} position",
+            "llama.cpp answers what was judged: same prompts, same stop token, {mean:.3f} nats apart at {n} positions",
+            check.positions,
+        ).format(mean=check.mean_difference, n=check.positions)
+    ]
