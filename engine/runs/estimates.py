@@ -32,7 +32,10 @@ _SCRATCH_BYTES_S, _NATIVE_BYTES_S = 20_000.0, 10_000.0
 _FLOP_S = 1.5e11
 _ADAPTER_FLOP = 4.0
 """Of a token for each parameter of the base: forward, and backward without gradients of the frozen weights."""
-_FORWARD_FLOP = 2.0
+_SCORING_FLOP = 4.0
+"""The same for a token that is scored: forward alone, in smaller batches that use half of the processor."""
+_GENERAL_TOKENS = 25_000
+"""Of the general set, which each model scores."""
 _CONVERSATION_BYTES, _CONVERSATION_TOKENS = 1_500.0, 300.0
 _CHARACTERS_OF_TOKEN, _TEMPLATE_TOKENS = 4.0, 45.0
 _EPOCHS = 3
@@ -216,8 +219,8 @@ def _rough(load: Workload) -> Estimate:
             tokens = load.characters / _CHARACTERS_OF_TOKEN + _TEMPLATE_TOKENS
         steps = load.max_steps or max(1, -(-count // _LORA_BATCH) * epochs)
         seconds["lora"] = 15.0 + steps * _LORA_BATCH * tokens * _ADAPTER_FLOP / rate
-        # Base and adapter score the test set, and answer some of its questions token by token.
-        seconds["validate"] = 20.0 + 2 * test * tokens * _FORWARD_FLOP / rate
+        # Base and adapter score the test set and the general one, and answer some questions token by token.
+        seconds["validate"] = 20.0 + 2 * (test * tokens + _GENERAL_TOKENS) * _SCORING_FLOP / rate
         memory = _PROGRAM_MB + 2 * load.base_parameters / 2**20 + _ACTIVATIONS_MB
         if not load.base_parameters:
             return Estimate(seconds, steps)
