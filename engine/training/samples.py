@@ -19,6 +19,7 @@ from engine.core.chat import ChatMessage
 from engine.core.i18n import _
 from engine.models import chatml
 from engine.models.adapters import AdapterModel
+from engine.models.threads import single_threaded
 from engine.models.tokenizer import END_OF_TEXT, IM_END, decode, encode
 from engine.models.transformer import KVCache, Transformer
 from engine.runs.events import ModelSample
@@ -117,7 +118,7 @@ class ModelSamples:
     def _emit(self, model: nn.Module, step: int, prompt: SamplePrompt, deadline: float) -> None:
         model.eval()
         began = time.perf_counter()
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), single_threaded():
             text = self._complete(model, prompt.ids, deadline)
         self._ctx.emit(
             ModelSample(
