@@ -229,12 +229,16 @@ def test_a_failed_allocation_is_retried_with_smaller_micro_batches(
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return accumulate(job, batch)
 
+    # The failure is made here, so the model may be small.
+    recipe = msgspec.structs.replace(
+        wide(), size=tiny().size, curriculum=(CurriculumStage(until=1.0, context=32, batch=64),)
+    )
     whole, bound = new_run(tmp_path / "whole"), new_run(tmp_path / "bound")
     monkeypatch.setattr("engine.training.microbatch.windows_that_fit", lambda *_figures: 64)
     text_file(tmp_path, size=40_000)
-    train_scratch(whole, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "whole" / "m")
+    train_scratch(whole, recipe, [tmp_path / "a.txt"], name="m", out=tmp_path / "whole" / "m")
     monkeypatch.setattr(TrainingJob, "accumulate", greedy)
-    train_scratch(bound, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "bound" / "m")
+    train_scratch(bound, recipe, [tmp_path / "a.txt"], name="m", out=tmp_path / "bound" / "m")
     recorded = [(event.step, event.cause, event.action) for event in events(bound, GovernorAction)]
     assert recorded == [
         (2, "allocation", "caches"),
