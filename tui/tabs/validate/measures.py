@@ -113,7 +113,8 @@ def measure_table(report: ValidationReport, width: int, glyphs: Glyphs) -> Conte
 def _line(measure: Measure, room: int, bar: int, glyphs: Glyphs) -> Content:
     unit = _(UNITS.get(measure.unit, measure.unit))
     name = name_of(measure)
-    label = f"{name}, {unit}" if unit and cells(name) + cells(unit) + 2 <= room else name
+    label = _("{name}, {unit}").format(name=name, unit=unit) if unit else name
+    label = label if cells(label) <= room else name
     verdict = better(measure)
     style = "" if verdict is None else "$text-success" if verdict else "$text-error"
     sign = " " if verdict is None else "+" if verdict else glyphs.alert
