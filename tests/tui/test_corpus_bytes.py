@@ -15,16 +15,18 @@ TAB_BYTES = 15_000
 REREAD_BYTES = 300
 """For a list that is read again and has not changed."""
 QUIET_S = 0.6
+BETWEEN_MOVES_S = 0.25
+"""For moves one after the other: what comes later is counted with the next one."""
 LONGEST_S = 30.0
 
 
-def bytes_of(opened: Terminal, key: bytes, *, silent: bool = False) -> int:
-    """What a key makes the app send, until nothing comes for QUIET_S; `silent` where it may be nothing at all."""
+def bytes_of(opened: Terminal, key: bytes, *, silent: bool = False, quiet_s: float = QUIET_S) -> int:
+    """What a key makes the app send, until nothing comes for `quiet_s`; `silent` where it may be nothing at all."""
     opened.press(key)
     count, waited = 0, 0.0
     while waited < LONGEST_S:
-        sent = len(opened.read(QUIET_S))
-        count, waited = count + sent, waited + QUIET_S
+        sent = len(opened.read(quiet_s))
+        count, waited = count + sent, waited + quiet_s
         if not sent and (count or silent):
             return count
     raise AssertionError("the app never draws, or never stops")
@@ -40,10 +42,11 @@ def test_moving_changing_the_tab_and_reading_again_send_few_bytes(tmp_path: Path
         bytes_of(opened, b"", silent=True)
         first = bytes_of(opened, b"2")
         assert b"reviewed" in opened.output
-        moves = [bytes_of(opened, b"j") for _n in range(5)]
+        moves = [bytes_of(opened, b"j", quiet_s=BETWEEN_MOVES_S) for _n in range(5)]
         opened.press(b"j" * 28)
         bytes_of(opened, b"j")
-        scrolling = [bytes_of(opened, b"j") for _n in range(12)]
+        scrolling = [bytes_of(opened, b"j", quiet_s=BETWEEN_MOVES_S) for _n in range(11)]
+        scrolling.append(bytes_of(opened, b"j"))
         again = bytes_of(opened, b"R", silent=True)
         away, back = bytes_of(opened, b"1"), bytes_of(opened, b"2")
     assert max(moves) < MOVE_BYTES and min(moves) > 0

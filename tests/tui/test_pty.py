@@ -21,7 +21,7 @@ from tests.tui.terminal import terminal
 
 DRAWN = b"keys"
 """On the screen when the first frame is there."""
-WATCHED_S = 15.0
+WATCHED_S = 9.0
 STEPS_PER_S = 5
 MAX_STEP_BYTES = 1000
 
