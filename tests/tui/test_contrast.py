@@ -47,6 +47,13 @@ def test_a_text_can_be_read_on_each_background(theme: str, text: str, background
 
 
 @pytest.mark.parametrize("theme", ["h2q-dark", "h2q-light"])
+def test_the_frame_of_a_panel_is_seen(theme: str) -> None:
+    found = next(found for found in themes() if found.name == theme)
+    colours = found.to_color_system().generate() | found.variables
+    assert ratio(Color.parse(colours["background"]), Color.parse(colours["panel-lighten-2"])) >= 2
+
+
+@pytest.mark.parametrize("theme", ["h2q-dark", "h2q-light"])
 async def test_the_train_tab_and_its_sheets_can_be_read(tmp_path: Path, theme: str) -> None:
     app = H2QApp(Workspace(tmp_path))
     with live_run(app.workspace) as run:

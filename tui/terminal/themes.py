@@ -18,9 +18,10 @@ _LIGHT = {
     "text-success": "#1b6b35",
     "text-warning": "#864900",
     "text-error": "#a3172f",
+    "panel-lighten-2": "#9a9a9a",
     "block-cursor-foreground": "#ffffff",
 }
-"""Colours of texts with a contrast of at least 4.5 on each background of their theme."""
+"""Colours of texts with a contrast of at least 4.5 on each background of their theme, and of frames."""
 
 
 def themes() -> list[Theme]:
