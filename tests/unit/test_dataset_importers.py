@@ -131,6 +131,14 @@ ROWS: dict[str, tuple[Any, list[tuple[str, str]]]] = {
     "guanaco": ({"text": f"### Human: Hi### Assistant: Hello### Human: {Q}### Assistant: {A}"}, LONGER),
     "llama": ({"text": f"<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST] Hello </s><s>[INST] {Q} [/INST] {A} </s>"}, [("system", "Be kind."), *LONGER]),
     "chatml": ({"text": f"<|im_start|>user\n{Q}<|im_end|>\n<|im_start|>assistant\n{A}<|im_end|>\n"}, PAIR),
+    "llama 3": (
+        {"text": f"<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{Q}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n{A}<|eot_id|>"},
+        PAIR,
+    ),
+    "gemma": ({"text": f"<bos><start_of_turn>user\n{Q}<end_of_turn>\n<start_of_turn>model\n{A}<end_of_turn>\n"}, PAIR),
+    "phi": ({"text": f"<|user|>\n{Q}<|end|>\n<|assistant|>\n{A}<|end|>\n<|endoftext|>"}, PAIR),
+    "deepseek": ({"text": f"<｜begin▁of▁sentence｜><｜User｜>{Q}<｜Assistant｜>{A}<｜end▁of▁sentence｜>"}, PAIR),
+    "glm": ({"text": f"[gMASK]<sop><|user|>\n{Q}<|assistant|>\n{A}"}, PAIR),
     "zephyr": ({"text": f"<|user|>\n{Q}</s>\n<|assistant|>\n{A}</s>"}, PAIR),
 }  # fmt: skip
 
