@@ -10,6 +10,8 @@ from engine.runs.events import Progress, RunStatus
 
 _LEAST = 0.05
 """Share of its estimate that a stage which takes longer than that is still expected to take."""
+_MOST = 0.99
+"""Share of a run that is not done, at most."""
 
 
 @dataclass
@@ -112,7 +114,7 @@ def work_done(view: TimedRun, now: float) -> WorkDone:
         return WorkDone(_share_of_stages(view), None, active, paused)
     left = _seconds_left(view, now)
     total = active + left
-    return WorkDone(min(1.0, active / total) if total > 0 else None, left, active, paused)
+    return WorkDone(min(_MOST, active / total) if total > 0 else None, left, active, paused)
 
 
 def _seconds_left(view: TimedRun, now: float) -> float:
@@ -131,7 +133,7 @@ def _left_of_stage(view: TimedRun, stage: StageView, seconds: float, now: float)
     """Seconds left of the stage in progress: as measured, else by its estimate and the time it has taken."""
     if view.eta_s is not None:
         passed = 0.0 if view.idle.idles or view.eta_at is None else max(0.0, now - view.eta_at)
-        return max(0.0, view.eta_s - passed)
+        return max(view.eta_s - passed, _LEAST * passed)
     taken = max(0.0, now - stage.started_at - (view.idle.seconds(now) - stage.idle_before_s))
     return max(seconds - taken, _LEAST * seconds)
 

@@ -262,3 +262,17 @@ def test_an_evolution_takes_its_cycles_times_a_training_of_one_epoch(tmp_path: P
     assert found.run == runs[0].run
     assert found.seconds == {"corpus": 8.0, "native": 60.0, "validate": 90.0, "promote": 3.0, "measure": 90.0}
     assert "about 4 min" in evolution_line(Workload(TrainMode.NATIVE, conversations=200), 3, runs)
+
+
+@pytest.mark.parametrize("now", [6.0, 100.0, 10_000.0])
+def test_a_stage_whose_measured_time_is_over_is_not_done(now: float) -> None:
+    view = at_times(
+        (0.0, Started(pid=1, program="t")),
+        (0.0, PLAN),
+        (0.0, stage("promote")),
+        (1.0, Progress(stage="promote", done=1, total=2, eta_s=3.0)),
+    )
+    view.work = {"promote": 2.0}
+    work = work_done(view, now)
+    assert work.left_s is not None and work.left_s > 0
+    assert work.share is not None and 0.5 < work.share < 1
