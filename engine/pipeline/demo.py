@@ -24,9 +24,9 @@ LORA_SECONDS = 300.0
 EXPECTED = {"base": 30.0, "import": 5.0, "corpus": 10.0, "lora": 300.0, "validate": 120.0, "promote": 1.0}
 """Seconds of the stages, roughly, until the training has seen its data."""
 LORA_EPOCHS = 2
-LORA_LR = 3e-4
-"""Higher than the default of `lora`: the sample is small, and its manner should be heard after two epochs. At 5e-4 the
-base loses 3 to 4 % of general English, and the verdict refuses that."""
+LORA_LR = 2.5e-4
+"""Higher than the default of `lora`: the sample is small, and its manner should be heard after two epochs. At 5e-4 general
+English becomes 3 % worse, which the verdict refuses, and the gain on held-out conversations is 17 % instead of 15 %."""
 
 
 def run(ctx: RunContext) -> RunResult:

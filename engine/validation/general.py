@@ -51,6 +51,7 @@ class GeneralScores:
     first: ModelOnBlocks | None = None
     """The first model of the new one's line, where that is not the base."""
     first_name: str = ""
+    """Its name, also where it could not be measured."""
 
     @property
     def finite(self) -> bool:
@@ -63,11 +64,15 @@ def judge_general(scores: GeneralScores) -> list[GeneralPart]:
     references = [("", scores.base)]
     if scores.first is not None and scores.first.finite:
         references.append((scores.first_name, scores.first))
-    return [
+    parts = [
         part
         for name, reference in references
         for part in _against(reference, scores, np.asarray(scores.new.nll), name)
     ]
+    if scores.first_name and len(references) == 1:
+        name = scores.first_name
+        parts.append(GeneralPart(kind="all", name="", against=name, blocks=0, counted=False, passed=True))
+    return parts
 
 
 def passes_general(parts: Sequence[GeneralPart]) -> bool | None:

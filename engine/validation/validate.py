@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.core.errors import BadInput, NotEnoughData
+from engine.core.errors import BadInput, H2QError, NotEnoughData
 from engine.core.i18n import _, n_
 from engine.core.paths import Workspace, shipped
 from engine.corpus.dataset import DatasetRow
@@ -134,11 +135,12 @@ def compare(
             check_contamination(card, held)
     if first is not None and first.resolve() in (base.resolve(), new.resolve()):
         first = None
-    models = open_together(ws or Workspace(base.parent), [base, new] if first is None else [base, new, first])
+    models = _open_models(ws or Workspace(base.parent), base, new, first)
     base_model, new_model = models[:2]
     context = min(base_model.eval_context, new_model.eval_context)
     cases, new_cases = _paired_cases(base_model, new_model, held, context)
-    blocks = cut_general(general_texts, context)
+    general_context = min(model.eval_context for model in models)
+    blocks = cut_general(general_texts, general_context)
     if not cases:
         raise NotEnoughData(_("the test set has no answer to validate on"), hint="h2q-tui corpus stats")
     questions = pick_questions(cases)
@@ -155,7 +157,11 @@ def compare(
     base_nll = score_cases(base_model, cases, on_tokens=advance)
     require_better_than_uniform(base_model.name, base, cases, base_nll)
     new_nll = score_cases(new_model, new_cases, on_tokens=advance)
-    general = _score_general_set(models, blocks, context, advance) if blocks else None
+    general = (
+        _score_general_set(models, blocks, general_context, first.name if first is not None else "", advance)
+        if blocks
+        else None
+    )
     base_answers, new_answers = (
         answer_all(model, questions, on_bytes=lambda count: advance(GENERATED_COST * count))
         for model in (base_model, new_model)
@@ -245,8 +251,20 @@ def require_better_than_uniform(
         )
 
 
+def _open_models(ws: Workspace, base: Path, new: Path, first: Path | None) -> list[LanguageModel]:
+    """Base and new model, and the first of its line where there is another one that can be read."""
+    if first is not None:
+        with suppress(H2QError):
+            return open_together(ws, [base, new, first])
+    return list(open_pair(ws, base, new))
+
+
 def _score_general_set(
-    models: Sequence[LanguageModel], blocks: Sequence[GeneralBlock], context: int, on_tokens: OnTokens
+    models: Sequence[LanguageModel],
+    blocks: Sequence[GeneralBlock],
+    context: int,
+    first_name: str,
+    on_tokens: OnTokens,
 ) -> GeneralScores:
     """Base, new model and, where it is another one, the first of its line."""
     scores = [score_general(model, blocks, context, on_tokens=on_tokens) for model in models]
@@ -256,7 +274,7 @@ def _score_general_set(
         texts=[block.name for block in blocks],
         languages=[language_of(block.text.decode("utf-8", "ignore")) for block in blocks],
         first=scores[2] if len(scores) > 2 else None,
-        first_name=models[2].name if len(models) > 2 else "",
+        first_name=models[2].name if len(models) > 2 else first_name,
     )
 
 

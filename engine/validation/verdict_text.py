@@ -49,6 +49,13 @@ def general_reasons(parts: Sequence[GeneralPart]) -> list[str]:
                 len(unknown),
             ).format(names=_(", ").join(unknown))
         )
+    reasons += [
+        _("{first}, the first model of its line, could not be compared on general text").format(
+            first=part.against
+        )
+        for part in parts
+        if part.against and part.kind == "all" and not part.blocks
+    ]
     return reasons
 
 

@@ -16,7 +16,7 @@ from engine.validation.report import CaseScore, Verdict
 from engine.validation.statistics import Floats
 from engine.validation.validate import compare
 from engine.validation.verdict import nll_verdict
-from tests.models import copy_model, write_tiny
+from tests.models import TINY, copy_model, write_tiny
 from tests.unit.test_validate import HELD, TALKS, TEXT
 
 BETTER = [
@@ -139,7 +139,9 @@ def test_a_first_model_that_never_knew_a_text_sets_no_bound_for_it() -> None:
 
 
 def test_a_first_model_that_gives_no_finite_score_sets_no_bound() -> None:
-    assert judge(changed(), first=np.full(len(TEXTS), math.nan)).decision == "promote"
+    verdict = judge(changed(), first=np.full(len(TEXTS), math.nan))
+    assert verdict.decision == "promote"
+    assert "eve, the first model of its line, could not be compared on general text" in verdict.reasons
 
 
 def test_a_part_is_judged_once() -> None:
@@ -184,3 +186,20 @@ def test_a_verdict_compares_with_the_first_model_too(tmp_path: Path) -> None:
     alone = compare(HELD, tmp_path / "base", tmp_path / "new", {"t": TEXT}, first=tmp_path / "base")
     assert {part.against for part in alone.verdict.general} == {""}
     assert report.measures == alone.measures
+
+
+def test_a_damaged_first_model_does_not_keep_two_others_from_being_judged(tmp_path: Path) -> None:
+    for name, steps in (("first", 0), ("base", 20), ("new", 40)):
+        write_tiny(tmp_path / name, TALKS, steps=steps)
+    (tmp_path / "first" / "model.safetensors").write_bytes(b"{}")
+    report = compare(HELD, tmp_path / "base", tmp_path / "new", {"t": TEXT}, first=tmp_path / "first")
+    assert report.verdict.p_value is not None
+    assert any(reason.startswith("first, the first model of its line") for reason in report.verdict.reasons)
+
+
+def test_a_first_model_with_a_shorter_context_is_compared_in_its_windows(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "first", TALKS, steps=20, config=msgspec.structs.replace(TINY, context=64))
+    for name, steps in (("base", 20), ("new", 40)):
+        write_tiny(tmp_path / name, TALKS, steps=steps)
+    report = compare(HELD, tmp_path / "base", tmp_path / "new", {"t": TEXT}, first=tmp_path / "first")
+    assert {part.against for part in report.verdict.general} == {"", "first"}
