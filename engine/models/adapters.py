@@ -114,7 +114,7 @@ class AdapterModel(nn.Module):
         context: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if joined:
             assert self._row is not None and positions is not None
-            context = self._row.active(_spans(positions[0]))
+            context = self._row.active(_trained_spans(positions[0], mask[0]), positions.shape[1])
         try:
             with context:
                 return token_losses(self.base, ids, targets, mask, positions, linear_head=self.linear_head)
@@ -154,10 +154,14 @@ class AdapterModel(nn.Module):
         return clone
 
 
-def _spans(positions: Tensor) -> list[tuple[int, int]]:
-    """(start, end) of each conversation of a row: its positions start at 0."""
+def _trained_spans(positions: Tensor, mask: Tensor) -> list[tuple[int, int]]:
+    """(start, end) of each conversation of a row with a loss; its positions start at 0.
+
+    What has none is padding: no loss depends on its attention.
+    """
     starts = (positions == 0).nonzero()[:, 0].tolist()
-    return list(pairwise([*starts, len(positions)]))
+    spans = list(pairwise([*starts, len(positions)]))
+    return [(start, end) for start, end in spans if bool(mask[start:end].any())] or spans
 
 
 def attach_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:

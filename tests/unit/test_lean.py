@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.models.adapters import AdapterModel
 from engine.models.kernels.build import load_kernels
+from engine.models.lean import joined_attention
 from engine.models.lean.dropout import SharedDropout
 from engine.models.lean.install import joined_row, keeps_apart
 from engine.models.lean.joined_attention import JOINED
@@ -124,6 +125,39 @@ def test_recomputed_layers_have_the_same_row_and_dropout(recompute: bool) -> Non
     torch.manual_seed(6)
     assert not torch.equal(gradients(model, *row, joined=True)["losses"], wanted["losses"])
     assert model.base.config._attn_implementation != JOINED
+
+
+@pytest.mark.parametrize("fused", FUSED)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_attention_of_padding_is_left_out_and_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, fused: bool, recompute: bool
+) -> None:
+    model = AdapterModel(adapted(base_of("llama")), 512).train()
+    model.make_lean(fused=fused)
+    assert model.joins_rows(fused=fused, longest=60)
+    model.activation_checkpointing = recompute
+    ids, targets, mask, positions = row_of((60, 21, 13))
+    spans: list[tuple[int, int]] = []
+    padded = joined_attention._padded
+
+    def watched(query: Tensor, key: Tensor, value: Tensor, start: int, end: int) -> Any:
+        spans.append((start, end))
+        return padded(query, key, value, start, end)
+
+    monkeypatch.setattr(joined_attention, "_padded", watched)
+    mask[:, 81:] = False
+    found = gradients(model, ids, targets, mask, positions, joined=True)
+    assert set(spans) == {(0, 60), (60, 81)}
+    wanted = gradients(model, ids[:, :81], targets[:, :81], mask[:, :81], positions[:, :81], joined=True)
+    assert not bool(found["losses"][:, 81:].any())
+    found["losses"] = found["losses"][:, :81]
+    assert close(found["losses"], wanted["losses"], 1e-5)
+    ids[:, 81:] = 7
+    again = gradients(model, ids, targets, mask, positions, joined=True)
+    assert all(
+        close(again[name][..., :81] if name == "losses" else again[name], value, 1e-6)
+        for name, value in found.items()
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -42,23 +42,28 @@ class JoinedRow:
     fused: bool
     """Uses the kernels of `engine.models.kernels.build`."""
     spans: list[Span] = field(default_factory=list)
+    length: int = 0
+    """Tokens of the row."""
 
     @contextlib.contextmanager
-    def active(self, spans: list[Span]) -> Iterator[None]:
-        """The model's attention is that of a joined row with these conversations."""
+    def active(self, spans: list[Span], length: int = 0) -> Iterator[None]:
+        """The model's attention is that of a joined row with these conversations.
+
+        `length` is that of the row, 0: the end of the last one. Tokens outside of them have no attention: padding.
+        """
         global _current
-        before, name = (_current, list(self.spans)), self.config._attn_implementation
-        _current, self.spans = self, spans
+        before, name = (_current, list(self.spans), self.length), self.config._attn_implementation
+        _current, self.spans, self.length = self, spans, length or spans[-1][1]
         self.config._attn_implementation = JOINED
         try:
             yield
         finally:
-            _current, self.spans = before
+            _current, self.spans, self.length = before
             self.config._attn_implementation = name
 
     def checkpoint_contexts(self) -> tuple[contextlib.AbstractContextManager[Any], ...]:
         """Contexts of a layer's forward pass and of its repetition in the backward pass."""
-        again = self.active(list(self.spans)) if _current is self else contextlib.nullcontext()
+        again = self.active(list(self.spans), self.length) if _current is self else contextlib.nullcontext()
         return contextlib.nullcontext(), again
 
 
@@ -89,7 +94,7 @@ def joined_attention(
         row is None
         or attention_mask is not None
         or query.shape[0] != 1
-        or query.shape[2] != row.spans[-1][1]
+        or query.shape[2] != row.length
         or key.shape[2] != query.shape[2]
         or query.shape[1] % key.shape[1]
         or dropout > 0
@@ -121,7 +126,7 @@ class JoinedAttentionFunction(torch.autograd.Function):
         fused: bool,
     ) -> Tensor:
         heads, tokens, _width = query.shape
-        out = query.new_empty(tokens, heads, value.shape[-1])
+        out = query.new_zeros(tokens, heads, value.shape[-1])
         kept: list[Tensor] = []
         for start, end in spans:
             q, k, v = _padded(query, key, value, start, end)
@@ -141,7 +146,7 @@ class JoinedAttentionFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *kept = ctx.saved_tensors
-        d_query, d_key, d_value = (torch.empty_like(one) for one in (query, key, value))
+        d_query, d_key, d_value = (torch.zeros_like(one) for one in (query, key, value))
         gradient = gradients[0].transpose(0, 1)
         waiting = iter(kept)
         for start, end in ctx.spans:
