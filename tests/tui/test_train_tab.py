@@ -291,6 +291,9 @@ async def test_marked_runs_are_laid_over_each_other_with_a_table(ws: Workspace) 
             assert "–" in rows[0] and "60" in rows[0]
             plot = "\n".join(screen.splitlines()[:-5])
             assert "a" in plot and "b" in plot and any("\u2801" <= c <= "\u28ff" for c in plot)
+            assert any("B" in line and "A held out" not in line for line in plot.splitlines()), (
+                "held out of b"
+            )
             run.step(61)
             await until(pilot, lambda: any(" 61 " in line for line in text_of(app).splitlines()))
             await pilot.press("escape")

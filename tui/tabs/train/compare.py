@@ -46,7 +46,7 @@ class ComparedRun:
 
 
 def compared_curves(runs: Sequence[ComparedRun]) -> list[Curve]:
-    """The smoothed loss of each run in its last phase, with its letter, and its held-out losses."""
+    """The smoothed loss of each run in its last phase, with its letter, and its held-out loss as capitals."""
     curves = []
     for run, letter, style in zip(runs, LETTERS, STYLES, strict=False):
         if run.view is None:
@@ -57,7 +57,7 @@ def compared_curves(runs: Sequence[ComparedRun]) -> list[Curve]:
         for _name, values in held_out_values(run.view)[:1]:
             kept = values[:: max(1, len(values) // _HELD_OUT_SIGNS)]
             curves.append(
-                Curve([x for x, _y in kept], [y for _x, y in kept], CurveKind.SIGNS, style, sign="o")
+                Curve([x for x, _y in kept], [y for _x, y in kept], CurveKind.SIGNS, style, letter.upper())
             )
     return curves
 
@@ -137,7 +137,7 @@ class CompareRuns(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical() as panel:
-            panel.border_title = safe(_("Compare: smoothed loss, o held out"))
+            panel.border_title = safe(_("Compare: a smoothed loss, A held out"))
             panel.border_subtitle = safe(_("Y log scale   esc back"))
             yield self._plot
             yield self._table
@@ -162,6 +162,8 @@ class CompareRuns(ModalScreen[None]):
         curves = compared_curves(runs)
         if curves:
             self._plot.set_curves(curves, log=self._log_scale, robust=True)
+        elif any(run.view is None for run in runs):
+            self._plot.clear(_("reading the journal …"))
         else:
             self._plot.clear(_("none of these runs has trained"))
         self._table.set_lines(table_lines(compared_rows(runs), self._table.size.width or 78))
