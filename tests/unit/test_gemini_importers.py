@@ -304,3 +304,13 @@ def test_the_words_before_every_prompt_of_a_short_file_are_no_prompt(
     path.write_text(json.dumps(rows), encoding="utf-8")
     (conversation,), _skipped = read(path)
     assert [text for role, text in role_texts(conversation) if role == "user"] == prompts
+
+
+def test_an_ai_studio_chunk_may_hold_its_text_in_parts(tmp_path: Path) -> None:
+    chunks = [
+        {"role": "user", "parts": [{"text": "Name a "}, {"text": "river"}]},
+        {"role": "model", "parts": [{"text": "SECRET", "thought": True}, {"text": "The Rhine."}]},
+    ]
+    value = {"runSettings": {"model": "m"}, "chunkedPrompt": {"chunks": chunks}}
+    (conversation,), _skipped = read(write(tmp_path, "A chat", value))
+    assert role_texts(conversation) == [("user", "Name a river"), ("assistant", "The Rhine.")]

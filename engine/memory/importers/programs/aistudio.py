@@ -139,11 +139,20 @@ def _goes_on(last: str, first: str) -> bool:
     return last.isalpha() and first.isalpha() and not first.isupper()
 
 
+def _text(chunk: dict[str, Any]) -> object:
+    """The text of a chunk; where it has none, that of its parts, without thoughts."""
+    parts = chunk.get("parts")
+    if chunk.get("text") or not isinstance(parts, list):
+        return chunk.get("text")
+    spoken = [part.get("text") for part in parts if isinstance(part, dict) and not part.get("thought")]
+    return "".join(text for text in spoken if isinstance(text, str))
+
+
 def _message(role: Role, chunks: list[dict[str, Any]]) -> Iterator[Turn | Skipped]:
     texts, skipped = [], []
     for chunk in chunks:
         skipped += [Skipped(reason="attachment") for name in _ATTACHED if chunk.get(name)]
-        text = chunk.get("text")
+        text = _text(chunk)
         if chunk.get("isThought") or chunk.get("thought"):
             skipped.append(Skipped(reason="reasoning"))
         elif isinstance(text, str) and text:
