@@ -176,7 +176,7 @@ def check_weights(source: ExportSource, step: Callable[[], None] | None = None) 
         return
     file = source.adapter / ADAPTER_WEIGHTS if source.adapter is not None else source.base.path / WEIGHTS_FILE
     if file.is_file() and file_sha256(file, step) != source.card.weights_sha256:
-        raise weights_changed(file, f"h2q-tui models remove {source.card.name}")
+        raise weights_changed(file)
 
 
 def _file_name(name: str) -> str:

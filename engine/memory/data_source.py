@@ -12,6 +12,7 @@ from typing import Protocol
 
 from engine.core.chat import Role
 from engine.core.errors import BadInput
+from engine.core.filenames import shell_word
 from engine.core.files import write_json
 from engine.core.i18n import _
 from engine.core.paths import Workspace
@@ -98,7 +99,7 @@ def read_last_training(path: Path) -> datetime | None:
         return None
     except (ValueError, KeyError, TypeError):
         raise BadInput(
-            _("The time of the last training cannot be read"), path=path, hint=f"rm {path}"
+            _("The time of the last training cannot be read"), path=path, hint=f"rm {shell_word(path)}"
         ) from None
     return _utc(parse_time(value))
 

@@ -6,6 +6,7 @@ The command line reads it, so it imports nothing heavy.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class AdapterSettings:
     alpha: float
     dropout: float
     targets: tuple[str, ...]
-    """Names of the adapted modules, sorted; one pattern where the file has a pattern."""
+    """Names of the adapted modules without their layers, sorted; one pattern where the file has a pattern."""
     rslora: bool
 
 
@@ -40,7 +41,7 @@ def read_adapter_settings(folder: Path) -> AdapterSettings:
             rank=int(config.get("r", 8)),
             alpha=float(config.get("lora_alpha", 8)),
             dropout=float(config.get("lora_dropout", 0.0)),
-            targets=(targets,) if isinstance(targets, str) else tuple(sorted(str(name) for name in targets)),
+            targets=(targets,) if isinstance(targets, str) else _module_names(targets),
             rslora=bool(config.get("use_rslora", False)),
         )
     except (OSError, ValueError, TypeError, AttributeError) as problem:
@@ -54,7 +55,7 @@ def check_continued(folder: Path, params: TrainParams) -> None:
     for flag, asked, have in (
         ("--rank", params.rank, old.rank),
         ("--alpha", params.alpha, old.alpha),
-        ("--target-modules", tuple(sorted(params.target_modules)) or None, old.targets),
+        ("--target-modules", _module_names(params.target_modules) or None, old.targets),
         ("--rslora", params.rslora or None, old.rslora),
     ):
         if asked is not None and asked != have:
@@ -65,6 +66,11 @@ def check_continued(folder: Path, params: TrainParams) -> None:
                 ).format(flag=flag, name=folder.name, settings=_flags(old)),
                 hint=shell_command("h2q-tui", "train", "--mode", "lora", "--model", adapter_source(folder)),
             )
+
+
+def _module_names(names: Iterable[object]) -> tuple[str, ...]:
+    """The last parts of module names: PEFT stores `model.layers.0.mlp.up_proj` of every layer where none were named."""
+    return tuple(sorted({str(name).rpartition(".")[2] for name in names}))
 
 
 def _flags(settings: AdapterSettings) -> str:

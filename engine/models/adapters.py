@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -169,20 +170,54 @@ def attach_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
 
     Raises BadInput for missing safetensors, a hash other than the card's, or an adapter for another architecture.
     """
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
     weights = adapter_weights(folder)
     try:
         peft = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, torch_device="cpu")
         tensors = load_file(weights)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as problem:
-        raise BadInput(
-            _("the adapter does not fit its base model: {reason}").format(reason=first_line(problem)),
-            path=folder,
-        ) from problem
+        raise _does_not_fit(_load_problem(problem), folder) from problem
     if not tensors:
         raise BadInput(_("the adapter is empty"), path=weights)
+    unfit = _names_unlike(get_peft_model_state_dict(peft), tensors)
+    if unfit:
+        raise _does_not_fit(unfit, folder)
     return peft
+
+
+_OTHER_SHAPE = re.compile(
+    r"size mismatch for (\S+?)(?:\.default)?\.weight: .*?torch\.Size\(\[([^]]*)\]\).*?torch\.Size\(\[([^]]*)\]\)",
+    re.DOTALL,
+)
+"""PyTorch's words for a tensor, its shape in the file and in the model."""
+
+
+def _load_problem(problem: Exception) -> str:
+    """Why an adapter was not loaded, in one sentence that names the tensor where PyTorch does."""
+    found = _OTHER_SHAPE.search(str(problem))
+    if found is None:
+        return first_line(problem)
+    return _("{tensor} is {have} in the adapter and {need} on this base").format(
+        tensor=found[1], have=found[2].replace(", ", " × "), need=found[3].replace(", ", " × ")
+    )
+
+
+def _names_unlike(model: Mapping[str, Any], file: Mapping[str, Any]) -> str:
+    """Which matrix of an adapter's file has no place in the model, or the model misses, which PEFT passes over;
+    "" for none."""
+    stored, wanted = ({name for name in one if ".lora_" in name} for one in (file, model))
+    if stored - wanted:
+        return _("{tensor} has no place on this base").format(tensor=min(stored - wanted))
+    return _("{tensor} is missing").format(tensor=min(wanted - stored)) if wanted - stored else ""
+
+
+def _does_not_fit(reason: str, folder: Path) -> BadInput:
+    return BadInput(
+        _("the adapter does not fit its base model: {reason}").format(reason=reason),
+        path=folder,
+        hint="h2q-tui models list",
+    )
 
 
 def adapter_weights(folder: Path) -> Path:
@@ -192,7 +227,7 @@ def adapter_weights(folder: Path) -> Path:
         raise BadInput(_("the adapter has no {name}").format(name=ADAPTER_WEIGHTS), path=folder)
     card = adapter_card(folder)
     if card is not None and card.weights_sha256 and card.weights_sha256 != file_sha256(file):
-        raise weights_changed(file, f"h2q-tui models remove {card.name}")
+        raise weights_changed(file)
     return file
 
 

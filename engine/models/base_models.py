@@ -28,6 +28,7 @@ from engine.models.hf_directory import (
     other_senses,
     read_config,
     tokenizer_problem,
+    unindexed_weights,
     unreadable,
     vocabulary_problem,
 )
@@ -306,7 +307,7 @@ def weight_files(folder: Path) -> list[Path]:
         # File names only: the index must not point outside the folder.
         files = [folder / Path(str(name)).name for name in names]
     else:
-        files = sorted(folder.glob("*.safetensors"))
+        files = unindexed_weights(folder)
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
         raise BadInput(_("a weights file is missing"), path=missing)

@@ -79,10 +79,15 @@ def encode_card(card: ModelCard) -> bytes:
     return msgspec.json.format(encode_json(card), indent=2) + b"\n"
 
 
-def weights_changed(file: Path, hint: str) -> BadInput:
-    """The error for weights whose hash is not the one in the card."""
+def weights_changed(file: Path) -> BadInput:
+    """The error for weights whose hash is not the one in the card.
+
+    Its hint deletes nothing: a card may bear the name of another model, as that of a merged export does.
+    """
     return BadInput(
-        _("the weights have changed since they were written (their hash differs)"), path=file, hint=hint
+        _("the weights have changed since they were written (their hash differs)"),
+        path=file,
+        hint="h2q-tui models list",
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.i18n import _
+from engine.models.card import WEIGHTS_FILE, WEIGHTS_INDEX
 
 CONFIG_FILE = "config.json"
 TOKENIZER_FILES = (
@@ -64,7 +65,7 @@ def read_directory(folder: Path) -> DirectorySummary:
     text = config.get("text_config")
     fields = {**config, **text} if isinstance(text, dict) else config
     context = next((fields[key] for key in _CONTEXT_KEYS if isinstance(fields.get(key), int)), 0)
-    size = sum(file.stat().st_size for file in folder.glob("*.safetensors") if file.is_file())
+    size = sum(file.stat().st_size for file in _listed_weights(folder) if file.is_file())
     return DirectorySummary(
         architecture=str(config.get("model_type") or ""),
         weight_format=_format(fields.get("dtype") or fields.get("torch_dtype")),
@@ -74,6 +75,24 @@ def read_directory(folder: Path) -> DirectorySummary:
         or ("" if size else no_weights(folder)[0])
         or tokenizer_problem(folder),
     )
+
+
+def unindexed_weights(folder: Path) -> list[Path]:
+    """The safetensors files of a model without an index: the one that transformers loads, else all.
+
+    Another one beside it, as the original's `consolidated.safetensors`, holds the same weights once more.
+    """
+    file = folder / WEIGHTS_FILE
+    return [file] if file.is_file() else sorted(folder.glob("*.safetensors"))
+
+
+def _listed_weights(folder: Path) -> list[Path]:
+    """Those of the index where there is a readable one."""
+    try:
+        names = set(_json(folder / WEIGHTS_INDEX)["weight_map"].values())
+        return [folder / Path(str(name)).name for name in names]
+    except (KeyError, TypeError, AttributeError):
+        return unindexed_weights(folder)
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:

@@ -123,7 +123,7 @@ def load_model(
     config = read_config(folder)
     card = load_card(folder)
     file = folder / WEIGHTS_FILE
-    hint = f"h2q-tui models remove {card.name}"
+    hint = "h2q-tui models list"
     try:
         if file.stat().st_size > MAX_WEIGHTS:
             raise BadInput(_("the weights are larger than a native model can be"), path=file, hint=hint)
@@ -131,7 +131,7 @@ def load_model(
     except FileNotFoundError as problem:
         raise BadInput(_("the model has no weights"), path=file, hint=hint) from problem
     if sha256(weights).hexdigest() != card.weights_sha256:
-        raise weights_changed(file, hint)
+        raise weights_changed(file)
     model = Transformer(config)
     try:
         model.load_state_dict(load_tensors(weights))

@@ -250,7 +250,7 @@ def check_removable(ws: Workspace, name: str) -> None:
     if adapters:
         raise UsageProblem(
             _("{name} is the base of {adapters}").format(name=name, adapters=_(", ").join(adapters[:5])),
-            hint=f"h2q-tui models remove {adapters[0]}",
+            hint="h2q-tui models list",
         )
     if in_use(ws) == name:
         raise UsageProblem(
@@ -309,7 +309,7 @@ def _check_weights(folder: Path) -> None:
     except OSError as problem:
         raise BadInput(_("the model has no weights"), path=file, hint="h2q-tui models list") from problem
     if digest != card.weights_sha256:
-        raise weights_changed(file, "h2q-tui models list")
+        raise weights_changed(file)
 
 
 # models.json

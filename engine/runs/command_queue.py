@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from engine.core.errors import Interrupted
@@ -12,6 +13,8 @@ from engine.runs.control import Reply, Request
 from engine.runs.events import CommandHandled, Event, RunStatus, StatusChanged
 
 _WAKE_S = 0.5
+ACKNOWLEDGE_S = 2.0
+"""Seconds after which the sender of a setting is answered before the step ends: less than a client waits."""
 
 
 class RunCommand:
@@ -76,7 +79,8 @@ class CommandQueue:
         self._queue.put(None)
 
     def handle(self, request: Request) -> Reply:
-        """Answers a command. Pause, resume and stop are answered immediately and take effect at the next step."""
+        """Answers a command. Pause, resume and stop are answered immediately and take effect at the next step; a
+        setting is acknowledged after `ACKNOWLEDGE_S` when the step takes longer."""
         command = RunCommand(request.name, request.value, self._emit)
         if self.closed:
             command.refuse(_("the run has ended"))
@@ -96,9 +100,13 @@ class CommandQueue:
         else:
             self._queue.put(command)
         self._queue.put(None)
+        deadline = time.monotonic() + ACKNOWLEDGE_S
         while (reply := command.wait(_WAKE_S)) is None:
             if self.closed:
                 command.refuse(_("the run has ended"))
+            elif request.name == "set" and time.monotonic() >= deadline:
+                # The journal records what became of it.
+                return Reply(True, _("received; it is applied when this step ends"))
         return reply
 
     def poll(self) -> Iterator[RunCommand]:

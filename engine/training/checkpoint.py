@@ -93,11 +93,13 @@ class LoopState(msgspec.Struct, kw_only=True):
     dataset_sha256: str = ""
     settings_sha256: str = ""
 
-    def roll_back(self, good: LoopState) -> None:
+    def roll_back(self, good: LoopState, read: int) -> None:
         """Takes from `good` what belongs to its weights. The cursor of the data stays: the batches since are
-        skipped."""
+        skipped. `read` whole epochs have been read up to that cursor."""
         self.step, self.tokens = good.step, good.tokens
-        self.epoch, self.epoch_loss, self.epoch_steps = good.epoch, good.epoch_loss, good.epoch_steps
+        self.epoch = max(good.epoch, min(self.epoch, read))
+        kept = self.epoch == good.epoch
+        self.epoch_loss, self.epoch_steps = (good.epoch_loss, good.epoch_steps) if kept else (0.0, 0)
         self.loss, self.last_eval = good.loss, good.last_eval
 
 

@@ -71,7 +71,7 @@ def train(job: TrainingJob) -> LoopState:
         if last or state.step % max(1, round(job.eval_every * state.max_steps)) == 0:
             governor.evaluate(metrics, recipe.eval_bytes)
         metrics.sample(last=last)
-        if last or metrics.epoch >= state.epoch + 1:
+        if last or metrics.is_epoch_complete:
             metrics.epoch_done(lr)
         recovery.checkpoint_saved(retry_on_oom(saver.save_if_due, last))
     return state

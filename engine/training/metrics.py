@@ -112,6 +112,18 @@ class TrainingMetrics:
     def epoch(self) -> float:
         return self.job.batches.epoch_after(self.job.state.batches_drawn, self.job.state.tokens)
 
+    @property
+    def is_epoch_complete(self) -> bool:
+        """Whether an epoch has been read since the last row. The last one lasts to the end of the phase: steps that take
+        the place of discarded ones read beyond it."""
+        epoch = self.job.state.epoch + 1
+        return self.epoch >= epoch and epoch < self._planned_epochs
+
+    @property
+    def _planned_epochs(self) -> int:
+        state, job = self.job.state, self.job
+        return math.ceil(state.max_steps / job.batches.steps() * job.recipe.epochs - 1e-6)
+
     def evaluate(self, limit: int) -> None:
         """Evaluates on the general set: emits the loss and stores it in the state."""
         state = self.job.state
@@ -140,13 +152,12 @@ class TrainingMetrics:
         state.epoch += 1
         train_loss = state.epoch_loss / state.epoch_steps
         seconds = self.seconds
-        planned = math.ceil(state.max_steps / self.job.batches.steps() * self.job.recipe.epochs - 1e-6)
         epoch_time = seconds - self._epoch_began
         self.job.ctx.emit(
             EpochDone(
                 phase=state.phase,
                 epoch=state.epoch,
-                epochs=max(planned, state.epoch),
+                epochs=max(self._planned_epochs, state.epoch),
                 train_loss=train_loss,
                 eval_loss=state.last_eval,
                 seconds=epoch_time,

@@ -178,7 +178,8 @@ class StepRecovery:
             self._emit(_Finding(StepDecision.STOP, cause, before), loss, norm)
             raise RunFailed(self._failure(cause), hint=f"h2q-tui runs show {job.ctx.spec.run_id}")
         self._retry_on_oom(self._restore, point)
-        state.roll_back(point.state)
+        read = job.batches.epoch_after(state.batches_drawn, point.state.tokens)
+        state.roll_back(point.state, int(read))
         state.spikes = before.after_rollback(point.state.spikes)
         self._saved = None
         self._emit(_Finding(StepDecision.ROLLBACK, cause, before), loss, norm, step=step, back_to=state.step)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
 
@@ -20,7 +23,7 @@ from engine.export.hf_model import write_hf_model
 from engine.export.source import find_export_source
 from engine.inference.backends.hf import HFModel
 from engine.inference.language_model import Sampling, generate_text
-from engine.models.adapters import new_adapter, save_adapter
+from engine.models.adapters import attach_adapter, new_adapter, save_adapter
 from engine.models.base_models import find_base
 from engine.models.card import ModelCard
 from engine.models.catalog import check_base
@@ -231,3 +234,57 @@ def _nats_of_transformers(folder: Path) -> float:
     answer = [*tokenizer(TALK[1].content, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     logs = model(torch.tensor([ids + answer])).logits[0].double().log_softmax(-1)
     return -sum(float(logs[len(ids) + place - 1, token]) for place, token in enumerate(answer))
+
+
+@pytest.mark.parametrize(
+    "beside", ["consolidated.safetensors", "adapter_model.safetensors", "copy.safetensors"]
+)
+@pytest.mark.parametrize("sharded", [False, True])
+def test_weights_are_counted_once_whatever_lies_beside_them(
+    tmp_path: Path, beside: str, sharded: bool
+) -> None:
+    folder = write_hf(tmp_path / "model")
+    alone, listed = find_base(Workspace(tmp_path), str(folder)), read_directory(folder)
+    file = folder / "model.safetensors"
+    copyfile(file, folder / beside)
+    if sharded:
+        with safe_open(file, framework="pt") as tensors:
+            names = dict.fromkeys(tensors.keys(), "model-00001-of-00001.safetensors")
+        file.rename(folder / "model-00001-of-00001.safetensors")
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    found = find_base(Workspace(tmp_path), str(folder))
+    assert (found.parameters, found.sha256) == (alone.parameters, alone.sha256)
+    assert read_directory(folder).bytes == listed.bytes
+
+
+def adapter_of(folder: Path, root: Path, **settings: Any) -> Path:
+    """An adapter on the model in `folder`."""
+    base = find_base(Workspace(root), str(folder))
+    peft = new_adapter(load_base(base, torch.float32), LoraSettings(rank=2, alpha=4, **settings), 0)
+    card = ModelCard(
+        name="mine", mode="lora", base_path=base.source, created_at=1.0, parameters=1, context=64
+    )
+    save_adapter(root / "mine", peft, card)
+    return root / "mine"
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"hidden": 64}, r"q_proj\.lora_A is 2 × 48 in the adapter and 2 × 64 on this base$"),
+        ({"head": 32}, r"q_proj\.lora_B is 32 × 2 in the adapter and 64 × 2 on this base$"),
+        ({"layers": 1}, r"layers\.1\.mlp\.down_proj\.lora_A\.weight has no place on this base$"),
+        ({"layers": 3}, r"layers\.2\.self_attn\.q_proj\.lora_A\.weight is missing$"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_names_the_matrix(
+    tmp_path: Path, other: dict[str, Any], reason: str
+) -> None:
+    # Without names PEFT stores those of the layers there are, and asks for no more.
+    targets = ("q_proj",) if "missing" in reason else ()
+    adapter = adapter_of(write_hf(tmp_path / "model"), tmp_path, targets=targets)
+    base = find_base(Workspace(tmp_path), str(write_hf(tmp_path / "other", **other)))
+    with pytest.raises(BadInput) as problem:
+        attach_adapter(load_base(base, torch.float32), adapter)
+    assert re.search(rf"^the adapter does not fit its base model: \S*{reason}", problem.value.reason)
+    assert problem.value.hint == "h2q-tui models list"

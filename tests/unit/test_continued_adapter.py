@@ -70,6 +70,13 @@ def test_an_adapter_with_rslora_is_continued_with_and_without_the_flag(tmp_path:
     check_continued(folder, TrainParams(rslora=True))
 
 
+def test_names_of_every_layer_are_read_as_names_of_modules(tmp_path: Path) -> None:
+    names = [f"model.layers.{n}.self_attn.{name}" for n in range(30) for name in ("q_proj", "v_proj")]
+    folder = adapter(tmp_path / "lora-1", target_modules=names)
+    assert read_adapter_settings(folder).targets == ("q_proj", "v_proj")
+    check_continued(folder, TrainParams(target_modules=["v_proj", "q_proj"]))
+
+
 @pytest.mark.parametrize("broken", ["", "[]", '{"r": "many"}', '{"target_modules": 5}'])
 def test_a_broken_configuration_of_an_adapter_is_named(tmp_path: Path, broken: str) -> None:
     (tmp_path / "adapter_config.json").write_text(broken, encoding="utf-8")

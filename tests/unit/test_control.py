@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 import threading
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from engine.core.errors import Interrupted, ServiceUnreachable, UsageProblem
 from engine.core.paths import Workspace
 from engine.runs import lock
-from engine.runs.command_queue import CommandQueue, RunCommand
+from engine.runs.command_queue import _WAKE_S, ACKNOWLEDGE_S, CommandQueue, RunCommand
 from engine.runs.control import PATH_LIMIT, ControlServer, Reply, Request, send, send_sync, socket_path
 from engine.runs.events import CommandHandled, Event, RunStatus, StatusChanged
 from engine.runs.kinds import CorpusParams
@@ -273,3 +274,21 @@ def test_the_end_of_a_stage_or_run_refuses_waiting_commands(commands: CommandQue
     assert not waiting.answer().accepted
     commands.close()
     assert commands.handle(Request("pause")) == Reply(False, "the run has ended")
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_setting_is_acknowledged_before_a_step_that_takes_longer_than_a_client_waits(
+    commands: CommandQueue, emitted: list[Event], monkeypatch: pytest.MonkeyPatch, applied: bool
+) -> None:
+    monkeypatch.setattr("engine.runs.command_queue.ACKNOWLEDGE_S", 0.0)
+    sender = Sender(commands, "set", "max_steps=10")
+    assert sender.answer() == Reply(True, "received; it is applied when this step ends")
+    assert emitted == []
+    for command in commands.poll():
+        (command.accept if applied else command.refuse)("10 steps")
+    assert emitted == [CommandHandled(name="set", value="max_steps=10", accepted=applied, reply="10 steps")]
+
+
+def test_a_setting_is_acknowledged_sooner_than_a_client_gives_up() -> None:
+    patience = inspect.signature(send_sync).parameters["timeout"].default
+    assert patience > ACKNOWLEDGE_S + 2 * _WAKE_S

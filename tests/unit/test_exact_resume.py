@@ -292,3 +292,26 @@ def test_a_checkpoint_of_another_torch_or_cpu_is_logged(
     monkeypatch.setattr(torch, "__version__", "9.9")
     run(later, tmp_path, recipe(4), resume=ctx.run_dir.path)
     assert any("torch 9.9" in event.text for event in events(later, Log) if event.level == "warning")
+
+
+def test_a_resume_reads_the_checkpoint_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.unit.test_training_loop import commanded
+
+    text_file(tmp_path)
+    first = commanded(tmp_path / "first", (4, "stop", ""))
+    with pytest.raises(Interrupted):
+        train_scratch(first, tiny(), [tmp_path / "a.txt"], name="m", out=tmp_path / "m")
+    read: list[str] = []
+    plain = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        if path.is_relative_to(first.run_dir.checkpoints):
+            read.append(path.name)
+        return plain(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    second = new_run(tmp_path / "second")
+    train_scratch(
+        second, tiny(), [tmp_path / "a.txt"], name="m", out=tmp_path / "m", resume=first.run_dir.path
+    )
+    assert sorted(read) == sorted(set(read)) and "weights.safetensors" in read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,15 +12,19 @@ import pytest
 import torch
 
 from engine.core.errors import RunFailed
-from engine.models.native_format import load_model
+from engine.models.card import Lineage, ModelCard
+from engine.models.native_format import load_model, save_model
+from engine.models.transformer import ModelConfig, Transformer
 from engine.runs.context import RunContext
-from engine.runs.events import RecoveryAction, Step
+from engine.runs.events import EpochDone, RecoveryAction, Step
+from engine.runs.kinds import TrainMode, TrainParams
 from engine.training import checkpoint, retry
-from engine.training.recipe import Recipe
+from engine.training.native import train_native
+from engine.training.recipe import Phase, Recipe, recipe_for
 from engine.training.retry import retry_transient
 from engine.training.scratch import train_scratch
 from engine.training.trainer import TrainingJob
-from tests.unit.training_run import events, new_run, text_file, tiny
+from tests.unit.training_run import DatasetFile, events, new_run, text_file, tiny
 
 
 @pytest.fixture(autouse=True)
@@ -202,3 +207,44 @@ def test_an_implausible_optimizer_state_is_rolled_back(
     recorded = events(ctx, RecoveryAction)
     assert recorded[0].action == "returned"
     assert recorded[0].step <= 40 + 16
+
+
+@pytest.mark.parametrize("fault_at", [20, 45])
+def test_after_a_rollback_each_epoch_has_one_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault_at: int
+) -> None:
+    """The steps are taken again, and the data is read on: a return to the start at any batch."""
+    faulty(
+        monkeypatch, lambda job: float("nan") if fault_at <= job.state.batches_drawn < fault_at + 3 else None
+    )
+    model = Transformer(ModelConfig(dim=32, layers=1, heads=2, kv_heads=2, head_dim=16, ffn=32, context=128))
+    model.initialise(0)
+    save_model(
+        tmp_path / "base",
+        model,
+        ModelCard(name="base", mode="scratch", created_at=0.0, parameters=1, context=128),
+    )
+    talks = [
+        {"id": f"s{n}", "cluster": f"s{n}", "messages": [
+            {"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": "a" * 60}]}
+        for n in range(40)
+    ]  # fmt: skip
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in talks), encoding="utf-8")
+    ctx = new_run(tmp_path / "ws", TrainParams(mode=TrainMode.NATIVE))
+    made = recipe_for(TrainParams(epochs=4, context=128, batch_size=2, checkpoint_every_s=1e9), Phase.NATIVE)
+    data = DatasetFile(tmp_path / "d.jsonl", Lineage())
+    train_native(
+        ctx,
+        msgspec.structs.replace(made, replay=0.0),
+        tmp_path / "base",
+        data,
+        [],
+        name="m",
+        out=tmp_path / "m",
+    )
+    assert [event.action for event in events(ctx, RecoveryAction)] == ["discarded", "discarded", "returned"]
+    done = events(ctx, EpochDone)
+    assert [(event.epoch, event.epochs) for event in done] == [(n, 4) for n in range(1, 5)]
+    rows = json.loads((tmp_path / "ws" / "training_log.json").read_text(encoding="utf-8"))
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert [row["train_loss"] for row in rows] == [event.train_loss for event in done]

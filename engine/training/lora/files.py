@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +13,8 @@ from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
 from engine.corpus.dataset import DatasetRow, encode_row, write_lines
+from engine.corpus.dedup.near import Components, similar_pairs
+from engine.corpus.filters.normalise import letters
 from engine.memory.importers.datasets import alpaca, sharegpt
 from engine.memory.importers.fields import ImportOptions
 from engine.memory.importers.readers.files import first_value
@@ -41,7 +43,7 @@ class FileDataset:
 
 
 def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
-    """Reads `files` and writes `folder/train_data_<stamp>.jsonl`.
+    """Reads `files` and writes `folder/train_data_<stamp>.jsonl`. Near duplicates are on one side of the test set.
 
     Raises BadInput for a file of another format, NotEnoughData when fewer than two conversations have an
     answer.
@@ -63,12 +65,14 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
             ),
             hint="h2q-tui train --mode lora",
         )
-    order = sorted(rows)
-    count = max(1, min(len(order) // HELD_OUT, MOST_HELD_OUT))
-    # Ids are hashes of the content, so the first ones are a random sample, and the same one every time.
-    test_ids, train_ids = order[:count], order[count:]
+    clusters = _clusters(rows)
+    test_ids = _held_out(clusters)
+    train_ids = sorted(rows.keys() - set(test_ids))
+    for name, members in clusters.items():
+        for id_ in members:
+            rows[id_] = msgspec.structs.replace(rows[id_], cluster=name)
     path = folder / f"train_data_{stamp}.jsonl"
-    digest = write_lines(path, (encode_row(rows[id_]) for id_ in sorted(train_ids)))
+    digest = write_lines(path, (encode_row(rows[id_]) for id_ in train_ids))
     held_out = [rows[id_] for id_ in test_ids]
     train = sum(_answers(rows[id_].messages) for id_ in train_ids)
     test = sum(_answers(item.messages) for item in held_out)
@@ -76,8 +80,8 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
         path=path,
         sha256=digest,
         lineage=Lineage(
-            conversations=sorted(train_ids),
-            clusters=sorted(train_ids),
+            conversations=train_ids,
+            clusters=sorted({rows[id_].cluster for id_ in train_ids}),
             dataset=path.name,
             dataset_sha256=digest,
         ),
@@ -86,6 +90,39 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
         test_answers=test,
         skipped=skipped,
     )
+
+
+def _clusters(rows: Mapping[str, DatasetRow]) -> dict[str, list[str]]:
+    """Ids of conversations that are near duplicates, by the first of them, in the order of the names."""
+    ids = sorted(rows)
+    plain = ["".join(letters(message.content) for message in rows[id_].messages) for id_ in ids]
+    found = Components(len(ids))
+    first: dict[str, int] = {}
+    for index, text in enumerate(plain):
+        found.link(first.setdefault(text, index), index)
+    for pair in similar_pairs(plain, may_compare=found.apart):
+        found.link(pair.first, pair.second)
+    clusters: dict[str, list[str]] = {}
+    for index, id_ in enumerate(ids):
+        clusters.setdefault(ids[found.root(index)], []).append(id_)
+    return clusters
+
+
+def _held_out(clusters: Mapping[str, Sequence[str]]) -> list[str]:
+    """Ids of the test set, whole clusters only; empty when there is one cluster alone.
+
+    Ids are hashes of the content, so the first ones are a random sample, and the same one every time.
+    """
+    total = sum(map(len, clusters.values()))
+    count = max(1, min(total // HELD_OUT, MOST_HELD_OUT))
+    chosen: list[str] = []
+    for members in clusters.values():
+        if len(chosen) + len(members) <= count:
+            chosen += members
+    if not chosen and len(clusters) > 1:
+        smallest: Sequence[str] = min(clusters.values(), key=len)
+        chosen += smallest
+    return chosen
 
 
 def _conversations(file: Path) -> Iterator[Conversation | None]:
