@@ -128,9 +128,9 @@ def test_flags_that_a_mode_does_not_read_are_named(
     ],
 )
 def test_the_command_refuses_such_a_flag_before_a_run_exists(
-    tmp_path: Path, flags: list[str], sentence: str
+    tmp_path: Path, knowing_hf: Path, flags: list[str], sentence: str
 ) -> None:
-    folder = str(adapter(tmp_path / "lora-1"))
+    folder = str(adapter(tmp_path / "lora-1", base_model_name_or_path=str(knowing_hf)))
     flags = [folder if flag == "ADAPTER" else flag for flag in flags]
     result = run_cli("--data-dir", str(tmp_path / "ws"), "train", *flags)
     assert (result.code, sentence in result.err) == (2, True), result.err
