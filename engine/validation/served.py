@@ -14,7 +14,7 @@ from engine.inference.served_model import ServedModel
 from engine.validation.cases import EvaluationCase
 from engine.validation.report import ServedCheck
 
-POSITIONS = 24
+POSITIONS = 12
 """Positions whose next tokens are compared."""
 _OFFSETS = (0, 1, 4, 16)
 """Tokens of the answer before them."""
