@@ -234,7 +234,7 @@ def test_an_adapter_is_rejected_when_its_base_has_changed(ws: Workspace, tmp_pat
         (lambda m: (m / "model.safetensors").rename(m / "pytorch_model.bin"), "pickle"),
         (lambda m: (m / "model.safetensors").write_bytes((m / "model.safetensors").read_bytes()[:-10]), "truncated"),
         (lambda m: (m / "model.safetensors").unlink(), "no weights"),
-        (lambda m: (m / "config.json").write_text("{}", encoding="utf-8"), "configuration is not usable"),
+        (lambda m: (m / "config.json").write_text("{}", encoding="utf-8"), "configuration cannot be read"),
         (lambda m: (m / "config.json").unlink(), "no model in this directory"),
     ],
 )  # fmt: skip

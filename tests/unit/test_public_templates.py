@@ -312,6 +312,7 @@ class _Scored(_Chat):
     """Records what is scored."""
 
     eval_context = 16
+    _guess_nats = 1.0
 
     def _active(self) -> AbstractContextManager[None]:
         return nullcontext()

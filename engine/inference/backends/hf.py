@@ -97,7 +97,6 @@ class HFModel:
         self, texts: Sequence[bytes], *, window_bytes: int | None = None, on_tokens: OnTokens | None = None
     ) -> list[NLL]:
         losses = []
-        guess = math.log(_inner(self.model).config.get_text_config().vocab_size)
         with self._active():
             for text in texts:
                 ids = self.chat.encode(text.decode("utf-8", "ignore"))
@@ -108,10 +107,15 @@ class HFModel:
                     nats += self._nats(part, [True] * len(part))
                     size += len(self.chat.decode(part[1:]).encode("utf-8", "ignore"))
                     scored += len(part) - 1
-                losses.append(NLL(_finite(nats), size, scored * guess))
+                losses.append(NLL(_finite(nats), size, scored * self._guess_nats))
                 if on_tokens is not None:
                     on_tokens(len(ids))
         return losses
+
+    @property
+    def _guess_nats(self) -> float:
+        """-log p of a token where every token of the vocabulary is as likely."""
+        return math.log(_inner(self.model).config.get_text_config().vocab_size)
 
     @torch.inference_mode()
     def _nats(self, ids: Sequence[int], scored: Sequence[bool]) -> float:
