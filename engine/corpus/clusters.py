@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -153,6 +154,18 @@ def with_longer_forms(connection: sqlite3.Connection, trained: frozenset[str]) -
         (msgspec.json.encode(sorted(trained)).decode(),),
     )
     return frozenset(id_ for (id_,) in rows)
+
+
+def after_retiring(clusters: Sequence[Cluster], window: HoldoutWindow | None) -> list[Cluster]:
+    """The clusters from which a window would be chosen once `window` retired: neither trained on nor tested on."""
+    members = set(window.conversations) if window is not None else set()
+    return [
+        cluster
+        for cluster in clusters
+        if not cluster.trained
+        and not cluster.retired
+        and not any(member.id in members for member in cluster.members)
+    ]
 
 
 def current_window(store: Database) -> HoldoutWindow | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from engine.corpus.clusters import (
     MIN_CLUSTERS,
+    after_retiring,
     current_window,
     hash_position,
     read_clusters,
@@ -64,14 +65,7 @@ def read_outlook(store: Database, trained: frozenset[str]) -> WindowOutlook:
     """The outlook of the corpus; `trained` are the ids in the lineage of the model in use."""
     clusters = read_clusters(store.connection, with_longer_forms(store.connection, trained))
     window = current_window(store)
-    members = set(window.conversations) if window is not None else set()
-    fresh = [
-        cluster
-        for cluster in clusters
-        if not cluster.trained
-        and not cluster.retired
-        and not any(member.id in members for member in cluster.members)
-    ]
+    fresh = after_retiring(clusters, window)
     waiting, share = 0, 1.0
     if window is not None and window.dated and window.border is not None:
         waiting = sum(cluster.start is not None and cluster.start >= window.border for cluster in fresh)

@@ -18,6 +18,7 @@ from engine.corpus.clusters import (
     Cluster,
     HoldoutWindow,
     SplitPlan,
+    after_retiring,
     current_window,
     hash_position,
     read_clusters,
@@ -54,15 +55,8 @@ def _too_small(store: Database, plan: SplitPlan, trained: frozenset[str]) -> boo
     """Whether the open window allows no verdict, while a new one would."""
     if plan.test_clusters >= MIN_CLUSTERS:
         return False
-    members = set(plan.window.conversations) if plan.window else set()
     clusters = read_clusters(store.connection, with_longer_forms(store.connection, trained))
-    fresh = [
-        cluster
-        for cluster in clusters
-        if not cluster.trained
-        and not cluster.retired
-        and not any(member.id in members for member in cluster.members)
-    ]
+    fresh = after_retiring(clusters, plan.window)
     return len(_choose(fresh, len(clusters))[0]) >= MIN_CLUSTERS
 
 

@@ -78,8 +78,8 @@ def _in_llama_cpp(
 ) -> LlamaCppModel | None:
     """The model with llama.cpp as its generator; None where llama.cpp cannot read it.
 
-    `scorer` is the same model in torch, where that is loaded. `beside_mb` of the memory budget are taken by the same weights in torch. When llama.cpp does not fit beside them,
-    None; BadInput when it is `required`.
+    `scorer` is the same model in torch, where that is loaded; `beside_mb` of the memory budget are taken by its weights.
+    Where llama.cpp does not fit beside them: None, or BadInput when it is `required`.
     """
     if not base.is_gguf:
         return None

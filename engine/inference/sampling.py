@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -189,14 +188,3 @@ def decode(
         dropped_turns=session.dropped_turns,
         seed=seed,
     )
-
-
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """One torch thread inside the block: decoding gains nothing from more, and the text is reproducible."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

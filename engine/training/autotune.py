@@ -1,5 +1,4 @@
-"""Number format, threads, kernels, cores and allocator of a CPU, each chosen by timing a training step of one
-layer."""
+"""Number format, threads, kernels and cores of a CPU, each chosen by timing a training step of one layer."""
 
 from __future__ import annotations
 
@@ -47,15 +46,16 @@ class CpuTuning:
     """Uses the kernels of `engine.models.kernels.build`."""
     cores: tuple[int, ...] = ()
     """Cores the process is bound to; empty: no binding."""
-    keep_memory: bool = True
-    """Reuses freed memory instead of returning it to the kernel, which is rarely slower."""
     reason: str = ""
 
 
 def tune_cpu(
     width: int, threads: int, *, fixed: CpuTuning | None = None, measured_threads: bool = True
 ) -> CpuTuning:
-    """The configuration for layers of `width`; applies threads, cores and allocator. Takes 0.1 to 3 s.
+    """The configuration for layers of `width`; applies threads and cores. Takes 0.1 to 3 s.
+
+    Freed memory is kept for reuse. Returning it is no candidate: one layer does not show what it costs, a LoRA step on a
+    model of 135 M parameters takes 1.8 times as long. It is for a short budget.
 
     `threads` is the maximum, and the number used unless `measured_threads`. `fixed` is the format, kernels
     and threads of a resumed phase: only what cannot change a result is measured then.
@@ -64,7 +64,7 @@ def tune_cpu(
     torch.set_num_threads(chosen.threads)
     if chosen.cores:
         bind_threads(chosen.cores)
-    keep_freed_memory(chosen.keep_memory)
+    keep_freed_memory(keep=True)
     return chosen
 
 
@@ -78,7 +78,6 @@ def _measure(width: int, threads: int, measured_threads: bool) -> CpuTuning:
     def consider(
         name: str,
         candidate: CpuTuning,
-        step: LayerProbe = step,
         *,
         clock: Callable[[], float] = time.thread_time,
         least: float = MIN_SPEEDUP,
@@ -88,8 +87,8 @@ def _measure(width: int, threads: int, measured_threads: bool) -> CpuTuning:
         if clock is time.thread_time:
             # CPU time of one thread, which other load on the machine hardly changes.
             pair = [replace(one, threads=1) for one in pair]
-        # Other threads and another allocator need a warm-up step each time.
-        needs_warmup = clock is not time.thread_time or candidate.keep_memory != best.keep_memory
+        # Other threads need a warm-up step each time.
+        needs_warmup = clock is not time.thread_time
         while len(gains) < PAIRS:
             if time.perf_counter() - began > MAX_MEASURE_S and (gains or reasons):
                 break
@@ -106,12 +105,6 @@ def _measure(width: int, threads: int, measured_threads: bool) -> CpuTuning:
     consider("bf16", replace(best, bf16=True))
     if best.fused:
         consider(_("no kernels"), replace(best, fused=False))
-    # A small step fits into memory left over from others; a real one needs new pages from the kernel.
-    consider(
-        _("memory returned to the system"),
-        replace(best, keep_memory=False),
-        LayerProbe(width, tokens=2 * TOKENS),
-    )
     wall = time.perf_counter
     for fewer in sorted({threads // 2, 1}, reverse=True) if measured_threads else ():
         if 0 < fewer < best.threads:
@@ -130,7 +123,7 @@ def _measure(width: int, threads: int, measured_threads: bool) -> CpuTuning:
 class LayerProbe:
     """A training step of one layer of a given width on random bytes."""
 
-    def __init__(self, width: int, tokens: int = TOKENS) -> None:
+    def __init__(self, width: int) -> None:
         config = ModelConfig(
             dim=width, layers=1, heads=width // 32, kv_heads=width // 32, head_dim=32,
             ffn=-(-8 * width // 3 // 32) * 32, context=128,
@@ -139,7 +132,7 @@ class LayerProbe:
             self._model = Transformer(config)
         self._model.initialise(0)
         generator = torch.Generator().manual_seed(0)
-        self._ids = torch.randint(0, 256, (tokens // 128, 128), generator=generator)
+        self._ids = torch.randint(0, 256, (TOKENS // 128, 128), generator=generator)
 
     def seconds(self, tuning: CpuTuning, clock: Callable[[], float], *, warm: bool = True) -> float:
         """Minimum seconds by `clock` of a forward and backward pass with `tuning`; `warm`: after a warm-up
@@ -165,12 +158,11 @@ class LayerProbe:
 
 @contextlib.contextmanager
 def _applied(tuning: CpuTuning) -> Iterator[None]:
-    """Applies the threads, cores and allocator of `tuning`, and restores threads and cores afterwards."""
+    """Applies the threads and cores of `tuning`, and restores them afterwards."""
     before, allowed = torch.get_num_threads(), allowed_cores()
     torch.set_num_threads(tuning.threads)
     if tuning.cores:
         bind_threads(tuning.cores)
-    keep_freed_memory(tuning.keep_memory)
     try:
         yield
     finally:

@@ -29,7 +29,6 @@ def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
         taken = 1.0
         for name in ("bf16", "fused"):
             taken *= seconds.get(name, 1.0) if getattr(chosen, name) else 1.0
-        taken *= 1.0 if chosen.keep_memory else seconds.get("given back", 1.0)
         return taken * seconds.get(f"threads {chosen.threads}", 1.0)
 
     monkeypatch.setattr(autotune.LayerProbe, "seconds", of)
@@ -37,16 +36,24 @@ def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
 
 
 def test_faster_candidates_are_chosen_and_slower_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    timed(monkeypatch, {"bf16": 0.5, "fused": 1.2, "threads 2": 0.7, "given back": 0.5})
+    timed(monkeypatch, {"bf16": 0.5, "fused": 1.2, "threads 2": 0.7})
     chosen = tune_cpu(64, 4)
-    assert (chosen.bf16, chosen.fused, chosen.threads, chosen.keep_memory) == (True, False, 2, False)
+    assert (chosen.bf16, chosen.fused, chosen.threads) == (True, False, 2)
     assert "bf16 2.00x" in chosen.reason
 
 
 def test_a_small_speedup_keeps_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    timed(monkeypatch, {"bf16": 0.98, "fused": 1.03, "threads 1": 0.9, "given back": 0.97})
+    timed(monkeypatch, {"bf16": 0.98, "fused": 1.03, "threads 1": 0.9})
     chosen = tune_cpu(64, 2)
-    assert (chosen.bf16, chosen.fused, chosen.threads, chosen.keep_memory) == (False, True, 2, True)
+    assert (chosen.bf16, chosen.fused, chosen.threads) == (False, True, 2)
+
+
+def test_no_timing_makes_a_run_return_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr(autotune, "keep_freed_memory", lambda keep: kept.append(keep))
+    monkeypatch.setattr(autotune.LayerProbe, "seconds", lambda *_all, **_more: 1.0)
+    tune_cpu(64, 2)
+    assert kept == [True]
 
 
 def test_requested_threads_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,4 +90,4 @@ def test_a_change_of_the_machine_s_speed_does_not_decide(monkeypatch: pytest.Mon
         monkeypatch.setattr(autotune.LayerProbe, "seconds", of)
         monkeypatch.setattr(autotune, "load_kernels", lambda: object())
         chosen = tune_cpu(64, 2)
-        assert (chosen.bf16, chosen.fused, chosen.threads, chosen.keep_memory) == (False, True, 2, True)
+        assert (chosen.bf16, chosen.fused, chosen.threads) == (False, True, 2)

@@ -85,7 +85,7 @@ def test_the_report_names_the_minority_only_where_it_pays() -> None:
     noise = np.random.default_rng(1).normal(0, 0.01, 40)
     losing = judge(np.where(np.arange(40) < 4, -0.3, 0.04) + noise)
     assert losing.decision == "keep" and losing.needed_cases is None
-    assert "About" not in losing.sentence, "more conversations would not mend it"
+    assert "About" not in losing.sentence, "more conversations would not help"
 
 
 def test_external_scores_have_the_bound_too() -> None:

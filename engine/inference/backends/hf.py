@@ -23,7 +23,7 @@ from engine.inference.language_model import (
     require_question,
     seed_of,
 )
-from engine.inference.sampling import DecodingSession, TokenSampler, decode, single_threaded
+from engine.inference.sampling import DecodingSession, TokenSampler, decode
 from engine.models.adapters import attach_adapter
 from engine.models.base_models import BaseModel, adapter_card
 from engine.models.chat_template import ChatTemplate
@@ -31,6 +31,7 @@ from engine.models.chatml import ByteChatTemplate, MaskedTokens
 from engine.models.hf import base_format, load_base_as, load_chat_template
 from engine.models.history import fit_prompt
 from engine.models.losses import has_linear_head, logit_chunks, token_losses
+from engine.models.threads import single_threaded
 
 MAX_CONTEXT = 4096
 """Upper limit of prompt and answer together in tokens: the key-value cache grows with them."""

@@ -25,10 +25,11 @@ from engine.inference.language_model import (
     require_question,
     seed_of,
 )
-from engine.inference.sampling import STOP_TOKENS, DecodingSession, Utf8Sampler, decode, single_threaded
+from engine.inference.sampling import STOP_TOKENS, DecodingSession, Utf8Sampler, decode
 from engine.models import chatml
 from engine.models.chatml import MaskedTokens
 from engine.models.native_format import load_model
+from engine.models.threads import single_threaded
 from engine.models.tokenizer import Utf8Stream, encode
 from engine.models.transformer import KVCache, Transformer
 
