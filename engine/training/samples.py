@@ -41,8 +41,8 @@ BYTES = 120
 """The same where a token is a byte: with a short prompt about as long as the shortest windows of a training."""
 MAX_PROMPT = 200
 """Characters of a prompt; of a longer one its beginning is shown."""
-READ_BYTES_S, LAYER_S = 10e9, 1e-3
-"""Bytes of weights per second and seconds per layer of an ordinary CPU, for a token."""
+READ_BYTES_S, LAYER_S = 3e9, 3e-3
+"""Bytes of weights per second and seconds per layer with its adapters, for a token on one thread of an ordinary CPU."""
 _TEMPERATURE = 0.7
 _SEED = 7
 """The same for all samples: what changes from one to the next is the model."""
