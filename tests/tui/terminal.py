@@ -84,6 +84,13 @@ class Terminal:
         self.output += got
         return got
 
+    def read_after(self, mark: bytes, seconds: float, until: bytes) -> bytes:
+        """What arrives after `mark`, before `until` was among it or within `seconds`; both may come in one piece."""
+        deadline, got = time.monotonic() + seconds, b""
+        while until not in got.partition(mark)[2] and (left := deadline - time.monotonic()) > 0:
+            got += self.read(min(left, 0.1))
+        return got.partition(mark)[2]
+
     def shows(self, text: bytes) -> bool:
         """Whether a line of the screen has `text`."""
         return any(text in line.encode() for line in self._screen.display)

@@ -120,8 +120,7 @@ def test_ctrl_z_gives_the_terminal_to_the_shell_until_fg(ws: Workspace) -> None:
         assert b"\x1b[?1049l" in opened.output
         assert opened.attributes() == opened.before
         opened.press(b"5q\n")
-        opened.read(20.0, until=b"shell read 5q")
-        assert DRAWN in opened.read(20.0, until=DRAWN)
+        assert DRAWN in opened.read_after(b"shell read 5q", 20.0, until=DRAWN)
         opened.read(0.3)
         opened.press(b"q")
         opened.read(20.0, until=b"then 0")
