@@ -37,6 +37,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """Nucleus sampling (Holtzman et al. 2020): the smallest set of tokens with this total probability; 1: all."""
     max_bytes: int | None = None
     """Upper limit of the answer in UTF-8 bytes (a 汉字 has three); None: that of the backend."""
+    max_tokens: int | None = None
+    """Upper limit of the answer in the model's own tokens, beside `max_bytes`; None: only that."""
     seed: int | None = None
     """The same seed gives the same text; None: a random seed."""
     stop: list[str] = []
@@ -68,6 +70,20 @@ class Generated(msgspec.Struct, frozen=True, kw_only=True):
     dropped_turns: int = 0
     """Oldest turns dropped because they did not fit into the context."""
     seed: int | None = None
+    prompt_tokens: int = 0
+    """Tokens of the rendered prompt, by the model's own tokenizer; 0 when unknown."""
+    tokens: int = 0
+    """Sampled tokens, the stop token among them; 0 when unknown."""
+    context: int = 0
+    """Context length in tokens, which prompt and answer share; 0 when unknown."""
+    first_token_s: float = 0.0
+    """Seconds until the first token: the prompt was read."""
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Speed of the decoding after the first token; 0 for an answer of fewer than two tokens."""
+        passed = self.seconds - self.first_token_s
+        return (self.tokens - 1) / passed if self.tokens > 1 and passed > 0 else 0.0
 
     @property
     def bytes_per_s(self) -> float:

@@ -134,6 +134,8 @@ class DecodingSession:
     prompt: Sequence[int]
     dropped_turns: int
     """Turns dropped from the prompt."""
+    context: int
+    """Context length in tokens."""
     max_tokens: int
     max_bytes: int
     """Upper limit of the answer in UTF-8 bytes."""
@@ -156,10 +158,13 @@ def decode(
     """The decoding loop: `LanguageModel.generate` once prompt and cache exist. `started` is a `perf_counter`."""
     stops = StopStrings(sampling.stop)
     finish, size, tokens = Finish.LENGTH, 0, session.prompt
-    for _number in range(session.max_tokens):
+    sampled, first_token_s = 0, 0.0
+    for number in range(min(session.max_tokens, sampling.max_tokens or session.max_tokens)):
         if cancelled is not None and cancelled.is_set():
             break
         token = session.sampler.sample(session.next_logits(tokens))
+        sampled = number + 1
+        first_token_s = first_token_s or time.perf_counter() - started
         if token in session.stop_tokens:
             finish = Finish.STOP
             break
@@ -187,4 +192,8 @@ def decode(
         seconds=time.perf_counter() - started,
         dropped_turns=session.dropped_turns,
         seed=seed,
+        prompt_tokens=len(session.prompt),
+        tokens=sampled,
+        context=session.context,
+        first_token_s=first_token_s,
     )

@@ -15,6 +15,7 @@ from engine.inference.backends.hf import HFModel
 from engine.inference.backends.native import NativeModel
 from engine.inference.backends.ollama import OllamaModel
 from engine.inference.language_model import (
+    Finish,
     LanguageModel,
     Sampling,
     Unsupported,
@@ -129,6 +130,23 @@ def test_embeddings_have_the_width_of_the_model_and_depend_on_the_text(model: La
 def test_a_generation_ends_with_its_statistics(model: LanguageModel) -> None:
     text, generated = generate_text(model, QUESTION, Sampling(temperature=0, max_bytes=12))
     assert len(text.encode()) <= generated.bytes <= 12 and generated.seed is not None
+
+
+def test_tokens_are_counted_by_the_models_own_tokenizer(model: LanguageModel) -> None:
+    text, generated = generate_text(model, QUESTION, Sampling(temperature=0))
+    assert generated.finish is Finish.STOP
+    assert generated.prompt_tokens == model.count_tokens(QUESTION)
+    assert generated.tokens == model.count_tokens(text) + 1, "and the stop token"
+    assert generated.context == model.context
+    assert 0 < generated.first_token_s <= generated.seconds
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_an_answer_ends_after_its_largest_number_of_tokens(model: LanguageModel, most: int) -> None:
+    whole, _stats = generate_text(model, QUESTION, Sampling(temperature=0))
+    text, generated = generate_text(model, QUESTION, Sampling(temperature=0, max_tokens=most))
+    assert generated.tokens == most and generated.finish is Finish.LENGTH
+    assert whole.startswith(text) and len(text) < len(whole)
 
 
 def test_a_backend_without_likelihoods_raises_unsupported() -> None:

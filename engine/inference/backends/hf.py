@@ -160,7 +160,9 @@ class HFModel:
         require_question(messages)
         started = time.perf_counter()
         max_bytes = MAX_BYTES if sampling.max_bytes is None else sampling.max_bytes
-        prompt, dropped = self.fit_prompt(messages, min(max_bytes, ANSWER_TOKENS))
+        prompt, dropped = self.fit_prompt(
+            messages, min(max_bytes, ANSWER_TOKENS, sampling.max_tokens or ANSWER_TOKENS)
+        )
         seed = seed_of(sampling)
         stream = TokenStream(self.chat, self.chat.answer_lead)
         cache: Any = None
@@ -177,6 +179,7 @@ class HFModel:
         session = DecodingSession(
             prompt=prompt,
             dropped_turns=dropped,
+            context=self.context,
             max_tokens=self.context - len(prompt),
             max_bytes=max_bytes,
             stop_tokens=self._stop_tokens,

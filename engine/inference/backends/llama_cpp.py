@@ -157,16 +157,21 @@ class LlamaCppModel:
         started = time.perf_counter()
         seed = seed_of(sampling)
         max_bytes = MAX_BYTES if sampling.max_bytes is None else sampling.max_bytes
-        space = self.context - min(max_bytes, ANSWER_TOKENS, self.context // 2)
+        most = max_bytes if sampling.max_tokens is None else min(max_bytes, sampling.max_tokens)
+        space = self.context - min(most, ANSWER_TOKENS, self.context // 2)
         prompt = fit_prompt(self.chat, messages, space)
-        body = _completion(prompt.ids, sampling, seed, min(max_bytes, self.context - len(prompt.ids)))
+        body = _completion(prompt.ids, sampling, seed, min(most, self.context - len(prompt.ids)))
+        tokens, first_token_s = 0, 0.0
         lead, size, finish = self.chat.answer_lead, 0, Finish.LENGTH
         async with aclosing(
             server.stream("/completion", body | {"cache_prompt": self._keeps_prompts})
         ) as events:
             async for event in events:
                 _check_numbers(event)
-                if not self.chat.stop_tokens.isdisjoint(event.get("tokens") or ()):
+                ids = event.get("tokens") or ()
+                tokens += len(ids)
+                first_token_s = first_token_s or time.perf_counter() - started
+                if not self.chat.stop_tokens.isdisjoint(ids):
                     finish = Finish.STOP
                     break
                 text = str(event.get("content", ""))
@@ -188,6 +193,10 @@ class LlamaCppModel:
             seconds=time.perf_counter() - started,
             dropped_turns=prompt.dropped,
             seed=seed,
+            prompt_tokens=len(prompt.ids),
+            tokens=tokens,
+            context=self.context,
+            first_token_s=first_token_s,
         )
 
     def prompt(self, messages: Sequence[ChatMessage]) -> list[int]:

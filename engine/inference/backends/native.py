@@ -161,7 +161,7 @@ class NativeModel:
         require_question(messages)
         started = time.perf_counter()
         max_bytes = MAX_BYTES_NATIVE if sampling.max_bytes is None else sampling.max_bytes
-        prompt, dropped = fit_prompt(messages, self.context, max_bytes)
+        prompt, dropped = fit_prompt(messages, self.context, min(max_bytes, sampling.max_tokens or max_bytes))
         seed = seed_of(sampling)
         limit = min(max_bytes, self.context - len(prompt))
         cache = self._cache(len(prompt) + max(limit, 1))
@@ -169,6 +169,7 @@ class NativeModel:
         session = DecodingSession(
             prompt=prompt,
             dropped_turns=dropped,
+            context=self.context,
             max_tokens=limit,
             max_bytes=max_bytes,
             stop_tokens=frozenset(STOP_TOKENS),

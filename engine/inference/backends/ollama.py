@@ -95,6 +95,7 @@ class OllamaModel:
         seed = seed_of(sampling)
         max_bytes = MAX_BYTES if sampling.max_bytes is None else sampling.max_bytes
         left, finish, ended = max_bytes, Finish.LENGTH, False
+        prompt_tokens, tokens, first_token_s = 0, 0, 0.0
         client = make_async_client(self._host, timeout_s=self.timeout_s)
         try:
             with translated_errors(self.name, refusal=ServiceUnreachable, hint="ollama serve"):
@@ -110,6 +111,7 @@ class OllamaModel:
                 async for part in stream:
                     text = _without_surrogates(part.message.content or "")
                     data = text.encode()
+                    first_token_s = first_token_s or time.perf_counter() - started
                     if data and left > 0:
                         yield text if len(data) <= left else data[:left].decode("utf-8", "ignore")
                     left -= len(data)
@@ -117,6 +119,7 @@ class OllamaModel:
                     if left < 0:
                         break
                     if part.done:
+                        prompt_tokens, tokens = part.prompt_eval_count or 0, part.eval_count or 0
                         finish = Finish.STOP if part.done_reason == "stop" else Finish.LENGTH
         finally:
             await client._client.aclose()
@@ -127,6 +130,9 @@ class OllamaModel:
             bytes=max_bytes - max(left, 0),
             seconds=time.perf_counter() - started,
             seed=seed,
+            prompt_tokens=prompt_tokens,
+            tokens=tokens,
+            first_token_s=first_token_s,
         )
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
@@ -149,7 +155,7 @@ def _options(sampling: Sampling, seed: int, max_bytes: int) -> dict[str, Any]:
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "seed": seed,
-        "num_predict": max_bytes,
+        "num_predict": max_bytes if sampling.max_tokens is None else min(max_bytes, sampling.max_tokens),
         "stop": [_without_surrogates(stop) for stop in sampling.stop],
     }
 
