@@ -67,6 +67,11 @@ class Workspace:
         return self.root / "adapters"
 
     @property
+    def ollama(self) -> Path:
+        """The models of the built-in server, in the layout of Ollama's own store."""
+        return self.root / "ollama"
+
+    @property
     def exports(self) -> Path:
         """Models written for other programs."""
         return self.root / "exports"

@@ -22,7 +22,7 @@ from engine.models.base_models import BaseModel, adapter_card, find_base
 from engine.models.card import GGUF_ADAPTER
 from engine.models.ollama.running import installed_models
 from engine.models.ollama.store import find_manifest
-from engine.models.resolve import ModelKind, find_place, kind_of, split_adapter
+from engine.models.resolve import ModelKind, ModelOrigin, find_place, kind_of, split_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,8 @@ def open_language_model(ws: Workspace, model: str | Path, *, serving: bool = Fal
     """
     place = find_place(ws, str(model))
     adapter_base = split_adapter(model)[1] if isinstance(model, str) else ""
-    if place.tag and (find_manifest(place.tag) is None or (serving and _is_served(place.tag))):
+    foreign = place.origin is ModelOrigin.OLLAMA
+    if foreign and (find_manifest(ws, place.tag) is None or (serving and _is_served(place.tag))):
         from engine.inference.backends.ollama import OllamaModel
 
         return OllamaModel(place.tag)

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, first_line
 from engine.core.i18n import _
 from engine.core.paths import Workspace
@@ -80,6 +81,10 @@ class BaseModel:
     """The adapter in GGUF that belongs to an Ollama tag; it is merged into the weights when they are loaded."""
     system: str = ""
     """The system prompt that belongs to an Ollama tag: what a conversation without one of its own begins with."""
+    messages: tuple[ChatMessage, ...] = ()
+    """The turns that belong to an Ollama tag: every conversation continues them."""
+    served_context: int = 0
+    """Tokens of prompt and answer together that an Ollama tag asks for (`num_ctx`); 0: as many as fit."""
 
     @property
     def is_gguf(self) -> bool:
@@ -104,7 +109,7 @@ def find_base(ws: Workspace, name: str) -> BaseModel:
     """
     place = find_place(ws, name)
     if place.tag:
-        return _of_ollama(place.tag)
+        return _of_ollama(ws, place.tag)
     path = place.path
     source = place.reference if place.origin is ModelOrigin.HUB else str(path)
     if place.kind is ModelKind.ADAPTER:
@@ -117,7 +122,7 @@ def find_base(ws: Workspace, name: str) -> BaseModel:
 def model_path(ws: Workspace, name: str) -> Path:
     """The folder or file that `name` stands for; of an Ollama tag its manifest. Raises as `find_base`."""
     place = find_place(ws, name)
-    return place.folder or _of_ollama(place.tag).place
+    return place.folder or _of_ollama(ws, place.tag).place
 
 
 def base_of_adapter(ws: Workspace, folder: Path) -> BaseModel:
@@ -134,7 +139,9 @@ def base_of_adapter(ws: Workspace, folder: Path) -> BaseModel:
     if card is not None and card.base_sha256 and card.base_sha256 != base.sha256:
         if base.manifest is not None and card.base_sha256 == _fingerprint(b"", [base.path]):
             # Trained on the GGUF file alone.
-            return replace(base, lora=None, system="", sha256=card.base_sha256, adapter=folder)
+            return replace(
+                base, lora=None, system="", messages=(), sha256=card.base_sha256, adapter=folder
+            )
         raise BadInput(
             _("the base model {base} has changed since this adapter was trained on it").format(base=source),
             path=folder,
@@ -171,15 +178,25 @@ def _name_of(folder: Path) -> str:
     return repository.rpartition("--")[2] or folder.name
 
 
-def _of_ollama(tag: str) -> BaseModel:
+def _of_ollama(ws: Workspace, tag: str) -> BaseModel:
     from engine.models.ollama.store import find_layers, find_manifest
 
-    layers = find_layers(tag)
-    base = replace(_of_gguf(layers.model, MODEL_PREFIX + tag, tag), manifest=find_manifest(tag))
-    if layers.adapter is None and not layers.system:
+    layers = find_layers(ws, tag)
+    base = replace(
+        _of_gguf(layers.model, MODEL_PREFIX + tag, tag),
+        manifest=find_manifest(ws, tag),
+        served_context=layers.context,
+    )
+    if layers.adapter is None and not layers.system and not layers.messages:
         return base
-    more = _fingerprint(f"{base.sha256} {layers.system}".encode(), list(filter(None, [layers.adapter])))
-    return replace(base, lora=layers.adapter, system=layers.system, sha256=more)
+    turns = "".join(f"\0{message.role}\0{message.content}" for message in layers.messages)
+    more = _fingerprint(
+        f"{base.sha256} {layers.system}{turns}".encode("utf-8", "surrogatepass"),
+        list(filter(None, [layers.adapter])),
+    )
+    return replace(
+        base, lora=layers.adapter, system=layers.system, messages=layers.messages, sha256=more
+    )
 
 
 def _of_gguf(path: Path, source: str, name: str) -> BaseModel:

@@ -18,7 +18,7 @@ from engine.models.gguf.header import GgufSummary, read_summary
 from engine.models.hf_directory import read_directory
 from engine.models.hub_cache import list_hub
 from engine.models.ollama.running import installed_models
-from engine.models.ollama.store import find_gguf, installed_tags
+from engine.models.ollama.store import find_gguf, installed_tags, is_own
 from engine.models.registry import find_model, list_models
 from engine.models.resolve import ModelKind, ModelOrigin, ModelPlace, kind_of, workspace_bases
 
@@ -64,19 +64,19 @@ def list_bases(ws: Workspace) -> list[ListedModel]:
         ModelPlace(name, ModelKind.GGUF if path.suffix == ".gguf" else kind_of(path), ModelOrigin.HUB, path)
         for name, path in list_hub()
     ]
-    stored = installed_tags()
+    stored = installed_tags(ws)
     tags = list(dict.fromkeys([*stored, *installed_models()]))
     return [
         *(_described(place) for place in (*workspace_bases(ws), *hub)),
-        *(_of_ollama(tag, readable=tag in stored) for tag in tags),
+        *(_of_ollama(ws, tag, readable=tag in stored) for tag in tags),
     ]
 
 
-def describe_model(place: ModelPlace) -> ListedModel:
+def describe_model(ws: Workspace, place: ModelPlace) -> ListedModel:
     """The row of a model that was not trained here."""
     if place.folder is not None:
         return _described(place)
-    return _of_ollama(place.tag, readable=True)
+    return _of_ollama(ws, place.tag, readable=True)
 
 
 def check_base(place: ModelPlace, mode: str) -> None:
@@ -103,7 +103,7 @@ def check_usable(place: ModelPlace) -> None:
     """Raises BadInput for a base on disk that no command can load, as far as a list shows: another kind, broken files."""
     if place.folder is None or place.kind not in (ModelKind.HF, ModelKind.GGUF):
         return
-    if problem := describe_model(place).problem:
+    if problem := _described(place).problem:
         raise BadInput(problem, path=place.folder, hint="h2q-tui models list")
 
 
@@ -143,14 +143,15 @@ def _described(place: ModelPlace) -> ListedModel:
     )
 
 
-def _of_ollama(tag: str, *, readable: bool) -> ListedModel:
+def _of_ollama(ws: Workspace, tag: str, *, readable: bool) -> ListedModel:
     """A tag. One that only a running Ollama has is not asked for its file, which takes a request each."""
     if not readable:
         return ListedModel(tag, ModelKind.GGUF, ModelOrigin.OLLAMA, "", 0, "", "", 0, "")
+    origin = ModelOrigin.SERVER if is_own(ws, tag) else ModelOrigin.OLLAMA
     try:
-        return _gguf(tag, ModelOrigin.OLLAMA, find_gguf(tag))
+        return _gguf(tag, origin, find_gguf(ws, tag))
     except H2QError as problem:
-        return ListedModel(tag, ModelKind.GGUF, ModelOrigin.OLLAMA, "", 0, "", "", 0, problem.message)
+        return ListedModel(tag, ModelKind.GGUF, origin, "", 0, "", "", 0, problem.message)
 
 
 def _gguf(name: str, origin: ModelOrigin, file: Path) -> ListedModel:
@@ -194,5 +195,6 @@ def origin_label(origin: ModelOrigin) -> str:
         ModelOrigin.WORKSPACE: _("workspace"),
         ModelOrigin.PATH: _("folder"),
         ModelOrigin.HUB: _("Hugging Face cache"),
+        ModelOrigin.SERVER: _("built-in server"),
         ModelOrigin.OLLAMA: "Ollama",
     }[origin]

@@ -72,6 +72,8 @@ class ModelOrigin(StrEnum):
     PATH = "path"
     HUB = "hub"
     """The local cache of the Hugging Face hub."""
+    SERVER = "server"
+    """The workspace's own store, from which the built-in server answers."""
     OLLAMA = "ollama"
 
 
@@ -84,21 +86,19 @@ class ModelPlace:
     kind: ModelKind
     origin: ModelOrigin
     folder: Path | None
-    """Directory or GGUF file; None for an Ollama tag, whose file `path` looks up."""
+    """Directory or GGUF file; None for a tag, whose files the stores know."""
 
     @property
     def path(self) -> Path:
-        """Directory or GGUF file. Raises as `find_gguf` for an Ollama tag."""
-        if self.folder is not None:
-            return self.folder
-        from engine.models.ollama.store import find_gguf
-
-        return find_gguf(self.tag)
+        """Directory or GGUF file of a model that is no tag."""
+        assert self.folder is not None, self.reference
+        return self.folder
 
     @property
     def tag(self) -> str:
-        """The Ollama tag; "" for a model from elsewhere."""
-        return self.reference.removeprefix(MODEL_PREFIX) if self.origin is ModelOrigin.OLLAMA else ""
+        """The tag in a store; "" for a model from elsewhere."""
+        tagged = self.origin in (ModelOrigin.SERVER, ModelOrigin.OLLAMA)
+        return self.reference.removeprefix(MODEL_PREFIX) if tagged else ""
 
     @property
     def name(self) -> str:
@@ -116,15 +116,15 @@ def find_place(ws: Workspace, name: str, relative_to: Path | None = None) -> Mod
     """
     name = split_adapter(name)[0]
     if name.startswith(MODEL_PREFIX):
-        return ModelPlace(name, ModelKind.GGUF, ModelOrigin.OLLAMA, None)
+        return _tagged(ws, name.removeprefix(MODEL_PREFIX))
     path = Path(name).expanduser()
     if not path.is_absolute():
         path = (relative_to or Path.cwd()) / path
     return (
         _in_workspace(ws, name)
-        or _at_path(path)
+        or _at_path(ws, path)
         or _in_hub(name)
-        or _in_ollama(name)
+        or _in_ollama(ws, name)
         or _raise_unknown(ws, name, path)
     )
 
@@ -139,7 +139,7 @@ def known_names(ws: Workspace) -> list[str]:
                 *(card.name for card in list_models(ws)),
                 *(place.reference for place in workspace_bases(ws)),
                 *(name for name, _path in list_hub()),
-                *installed_tags(),
+                *installed_tags(ws),
             ]
         )
     )
@@ -172,15 +172,15 @@ def _in_workspace(ws: Workspace, name: str) -> ModelPlace | None:
     return None
 
 
-def _at_path(path: Path) -> ModelPlace | None:
+def _at_path(ws: Workspace, path: Path) -> ModelPlace | None:
     """A directory with a model, or any file: reading it says what is wrong with it."""
     from engine.models.ollama.store import tag_of_manifest
 
     path = _in_resolved_folder(path)
     if path.is_file():
-        tag = tag_of_manifest(path)
+        tag = tag_of_manifest(ws, path)
         if tag:
-            return ModelPlace(MODEL_PREFIX + tag, ModelKind.GGUF, ModelOrigin.OLLAMA, None)
+            return _tagged(ws, tag)
         return ModelPlace(str(path), ModelKind.GGUF, ModelOrigin.PATH, path)
     if any((path / file).is_file() for file in (CARD_FILE, ADAPTER_CONFIG, CONFIG_FILE)):
         return ModelPlace(str(path), kind_of(path), ModelOrigin.PATH, path)
@@ -200,16 +200,24 @@ def _in_hub(name: str) -> ModelPlace | None:
     return ModelPlace(name, kind, ModelOrigin.HUB, path)
 
 
-def _in_ollama(name: str) -> ModelPlace | None:
+def _in_ollama(ws: Workspace, name: str) -> ModelPlace | None:
     """A tag of a local store, or of an Ollama that answers and keeps its store elsewhere."""
     from engine.models.ollama.running import installed_models
-    from engine.models.ollama.store import TAG, find_manifest
+    from engine.models.ollama.layout import TAG
+    from engine.models.ollama.store import find_manifest
 
     if TAG.fullmatch(name) is None:
         return None
-    if find_manifest(name) is not None or {name, f"{name}:latest"} & set(installed_models()):
-        return ModelPlace(MODEL_PREFIX + name, ModelKind.GGUF, ModelOrigin.OLLAMA, None)
+    if find_manifest(ws, name) is not None or {name, f"{name}:latest"} & set(installed_models()):
+        return _tagged(ws, name)
     return None
+
+
+def _tagged(ws: Workspace, tag: str) -> ModelPlace:
+    from engine.models.ollama.store import is_own
+
+    origin = ModelOrigin.SERVER if is_own(ws, tag) else ModelOrigin.OLLAMA
+    return ModelPlace(MODEL_PREFIX + tag, ModelKind.GGUF, origin, None)
 
 
 def _raise_unknown(ws: Workspace, name: str, path: Path) -> NoReturn:

@@ -38,6 +38,7 @@ USER_DATA = (
     "models",
     "adapters",
     "exports",
+    "ollama",
     "backups",
     "hive",
     "last_training.json",

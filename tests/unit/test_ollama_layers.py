@@ -36,6 +36,8 @@ SYSTEM = 'You are "Q".\n{{ not a template }} 你好'
 MORE: dict[str, dict[str, Any]] = {"gemma3_text": {"query_pre_attn_scalar": 16, "tied": True}}
 QUESTION = [ChatMessage(role="user", content="Hello")]
 
+NO_WORKSPACE = Workspace(Path("/nonexistent"))
+
 
 def _adapter(folder: Path, architecture: str) -> tuple[Path, Path, dict[str, LoraPair]]:
     """(GGUF base, GGUF adapter, its matrices) with an adapter on every linear layer."""
@@ -80,7 +82,7 @@ def test_an_adapter_in_gguf_is_read_as_it_was_written(tmp_path: Path, architectu
 def test_the_merged_base_computes_what_llama_cpp_computes_with_the_adapter(tmp_path: Path, tag: str) -> None:
     ws = Workspace(tmp_path / "ws")
     model, bare = (load_base(find_base(ws, name), torch.float32) for name in (tag, "bare"))
-    layers = find_layers(tag)
+    layers = find_layers(NO_WORKSPACE, tag)
     with LlamaCpp(layers.model, adapter=layers.adapter) as served:
         ids = served.tokenize(TALK)
         expected = log_probabilities(model, ids)
@@ -185,6 +187,6 @@ def test_a_running_ollama_tells_of_adapter_and_system(
             state.blob(f"sha256:{file.stem}").write_bytes(file.read_bytes())
         state.models["base"] = {"files": {"m": "sha256:base"}}
         state.models["mine"] = {"from": "base", "adapters": {"a": "sha256:adapter"}, "system": "Be kind."}
-        layers = find_layers("mine")
+        layers = find_layers(NO_WORKSPACE, "mine")
     assert layers.model.read_bytes() == base.read_bytes() and layers.system == "Be kind."
     assert layers.adapter is not None and layers.adapter.read_bytes() == adapter.read_bytes()

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from engine.core.errors import BadInput, ServiceUnreachable
+from engine.core.paths import Workspace
 from engine.models.ollama.store import find_gguf, installed_tags
 from tests.ollama_server import ollama_server
 
 IMAGE = "application/vnd.ollama.image."
+
+NO_WORKSPACE = Workspace(Path("/nonexistent"))
 
 
 class Store:
@@ -50,7 +53,7 @@ def test_a_tag_names_the_model_layer_of_its_manifest(store: Store) -> None:
         ("system", store.blob("你是小Q".encode())), ("adapter", store.blob(b"GGUF adapter")),
     ]  # fmt: skip
     store.manifest("registry.ollama.ai/library/qwen3/0.6b", layers)
-    assert find_gguf("qwen3:0.6b").read_bytes() == b"GGUF model"
+    assert find_gguf(NO_WORKSPACE, "qwen3:0.6b").read_bytes() == b"GGUF model"
 
 
 def test_all_forms_of_a_model_name_find_the_manifest(store: Store) -> None:
@@ -62,8 +65,8 @@ def test_all_forms_of_a_model_name_find_the_manifest(store: Store) -> None:
     ):
         store.manifest(place, [("model", digest)])
     for tag in ("a", "a:latest", "me/b:v1", "hf.co/me/c-GGUF:Q4_K_M"):
-        assert find_gguf(tag).is_file()
-    assert installed_tags() == ["a:latest", "hf.co/me/c-GGUF:Q4_K_M", "me/b:v1"]
+        assert find_gguf(NO_WORKSPACE, tag).is_file()
+    assert installed_tags(NO_WORKSPACE) == ["a:latest", "hf.co/me/c-GGUF:Q4_K_M", "me/b:v1"]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ def test_all_forms_of_a_model_name_find_the_manifest(store: Store) -> None:
 )
 def test_an_invalid_model_name_is_rejected(store: Store, tag: str) -> None:
     with pytest.raises(BadInput, match="not a valid"):
-        find_gguf(tag)
+        find_gguf(NO_WORKSPACE, tag)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_an_invalid_model_name_is_rejected(store: Store, tag: str) -> None:
 def test_a_broken_manifest_is_bad_input(store: Store, text: str) -> None:
     store.manifest("registry.ollama.ai/library/a/latest", []).write_text(text)
     with pytest.raises(BadInput):
-        find_gguf("a")
+        find_gguf(NO_WORKSPACE, "a")
 
 
 def test_multimodal_and_split_models_are_rejected(store: Store) -> None:
@@ -91,7 +94,7 @@ def test_multimodal_and_split_models_are_rejected(store: Store) -> None:
     store.manifest("registry.ollama.ai/library/parts/latest", [("tensor", digest)])
     for tag in ("seeing", "parts"):
         with pytest.raises(BadInput, match="not a single GGUF file"):
-            find_gguf(tag)
+            find_gguf(NO_WORKSPACE, tag)
 
 
 def test_errors_about_missing_or_unreadable_blobs_hint_at_the_fix(store: Store) -> None:
@@ -101,17 +104,17 @@ def test_errors_about_missing_or_unreadable_blobs_hint_at_the_fix(store: Store) 
     if os.geteuid() != 0:
         blob.chmod(0)
         with pytest.raises(BadInput, match="no permission") as closed:
-            find_gguf("a")
+            find_gguf(NO_WORKSPACE, "a")
         assert closed.value.hint.startswith("sudo chmod")
     blob.unlink()
     with pytest.raises(BadInput, match="missing") as problem:
-        find_gguf("a")
+        find_gguf(NO_WORKSPACE, "a")
     assert problem.value.hint == "ollama pull a"
 
 
 def test_an_unknown_tag_without_a_running_ollama_is_exit_code_4(store: Store) -> None:
     with pytest.raises(ServiceUnreachable) as problem:
-        find_gguf("nothing")
+        find_gguf(NO_WORKSPACE, "nothing")
     assert problem.value.exit_code == 4
 
 
@@ -125,6 +128,6 @@ def test_a_running_ollama_reports_the_path_of_a_file(
         digest = f"sha256:{hashlib.sha256(b'GGUF there').hexdigest()}"
         state.blob(digest).write_bytes(b"GGUF there")
         state.models["there"] = {"files": {"x.gguf": digest}}
-        assert find_gguf("there").read_bytes() == b"GGUF there"
+        assert find_gguf(NO_WORKSPACE, "there").read_bytes() == b"GGUF there"
         with pytest.raises(BadInput, match="has no model"):
-            find_gguf("not-there")
+            find_gguf(NO_WORKSPACE, "not-there")

@@ -10,7 +10,7 @@ from typing import Any
 from engine.core.errors import BadInput, RunFailed
 from engine.core.i18n import _
 from engine.models.ollama.client import connect, translated_errors
-from engine.models.ollama.store import TAG
+from engine.models.ollama.layout import TAG
 
 TIMEOUT_S = 600.0
 """Timeout until the next status of Ollama, which rewrites the file."""

@@ -1,4 +1,4 @@
-"""Model files in the store of a local Ollama: manifests and blobs, read only.
+"""Model files in the stores on this machine, read only: the workspace's own store, and those of a local Ollama.
 
 For a model outside the known stores, a running Ollama reports the path of its file (`/api/show`).
 """
@@ -12,26 +12,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, ServiceUnreachable
 from engine.core.i18n import _
+from engine.core.paths import Workspace
 from engine.models.ollama.client import connect, no_such_model
-
-_MEDIA_TYPE = "application/vnd.ollama.image"
-_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
-TAG = re.compile(
-    rf"(?:(?:(?P<host>[A-Za-z0-9_.:-]+)/)?(?P<space>{_PART})/)?(?P<name>{_PART})(?::(?P<tag>{_PART}))?"
+from engine.models.ollama.layout import (
+    MANIFEST_DEPTH,
+    MAX_BYTES,
+    TAG,
+    blob_path,
+    decode_manifest,
+    manifest_path,
+    manifests_in,
+    tag_of,
 )
-"""Ollama's model names: `[[host/]namespace/]name[:tag]`, ASCII only."""
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
 _FROM, _ADAPTER = (re.compile(rf'^{word}\s+"?(/.*?)"?\s*$', re.MULTILINE) for word in ("FROM", "ADAPTER"))
-_MAX_BYTES = 1 << 20
-_REGISTRY, _LIBRARY = "registry.ollama.ai", "library"
-_MANIFEST_DEPTH = 4
-"""Parts of a manifest's path below `manifests`."""
 
 
-def store_folders() -> list[Path]:
-    """The existing folders of Ollama models on this machine, likeliest first."""
+def store_folders(ws: Workspace) -> list[Path]:
+    """The existing model stores: the workspace's own, then those of Ollama on this machine, likeliest first."""
     configured = os.environ.get("OLLAMA_MODELS")
     defaults = [
         Path("~/.ollama/models").expanduser(),
@@ -39,9 +40,8 @@ def store_folders() -> list[Path]:
         Path("/var/lib/ollama/.ollama/models"),
         Path("/var/lib/ollama/models"),
     ]
-    return [
-        folder for folder in ([Path(configured).expanduser()] if configured else defaults) if _is_dir(folder)
-    ]
+    ollama = [Path(configured).expanduser()] if configured else defaults
+    return [folder for folder in [ws.ollama, *ollama] if _is_dir(folder)]
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,18 @@ class OllamaLayers:
     """The LoRA adapter (ADAPTER of its Modelfile), a GGUF file too."""
     system: str = ""
     """The system prompt (SYSTEM of its Modelfile)."""
+    messages: tuple[ChatMessage, ...] = ()
+    """The turns before every conversation (MESSAGE of its Modelfile)."""
+    context: int = 0
+    """Tokens of prompt and answer together (`num_ctx` of its Modelfile); 0: the program's own."""
 
 
-def find_gguf(tag: str) -> Path:
+def find_gguf(ws: Workspace, tag: str) -> Path:
     """The GGUF file behind `tag`. Raises as `find_layers`."""
-    return find_layers(tag).model
+    return find_layers(ws, tag).model
 
 
-def find_layers(tag: str) -> OllamaLayers:
+def find_layers(ws: Workspace, tag: str) -> OllamaLayers:
     """The files behind `tag`, from the local stores, else from a running Ollama.
 
     Raises BadInput for an unknown model, a broken manifest, weights other than one GGUF file with at most one adapter,
@@ -69,80 +73,81 @@ def find_layers(tag: str) -> OllamaLayers:
     """
     if TAG.fullmatch(tag) is None:
         raise BadInput(_("{tag} is not a valid Ollama model name").format(tag=tag), hint="ollama list")
-    manifest = find_manifest(tag)
-    return _query(tag) if manifest is None else _read(tag, manifest.parents[_MANIFEST_DEPTH], manifest)
+    manifest = find_manifest(ws, tag)
+    return _query(ws, tag) if manifest is None else read_layers(tag, manifest.parents[MANIFEST_DEPTH], manifest)
 
 
-def find_manifest(tag: str) -> Path | None:
+def find_manifest(ws: Workspace, tag: str) -> Path | None:
     """The manifest of `tag` in a local store; None when none has it."""
-    parts = TAG.fullmatch(tag)
-    if parts is None:
-        return None
-    manifests = (folder / _manifest(parts) for folder in store_folders())
-    return next((manifest for manifest in manifests if _is_file(manifest)), None)
+    manifests = (manifest_path(folder, tag) for folder in store_folders(ws))
+    return next((manifest for manifest in manifests if manifest is not None and _is_file(manifest)), None)
 
 
-def installed_tags() -> list[str]:
+def is_own(ws: Workspace, tag: str) -> bool:
+    """Whether the workspace's own store has `tag`."""
+    manifest = manifest_path(ws.ollama, tag)
+    return manifest is not None and _is_file(manifest)
+
+
+def installed_tags(ws: Workspace) -> list[str]:
     """Tags in the local stores, as `ollama list` prints them."""
-    roots = (folder / "manifests" for folder in store_folders())
-    return sorted({_tag(path.relative_to(root).parts) for root in roots for path in root.glob("*/*/*/*")})
+    return sorted({tag_of(folder, path) for folder in store_folders(ws) for path in manifests_in(folder)})
 
 
-def tag_of_manifest(path: Path) -> str:
+def tag_of_manifest(ws: Workspace, path: Path) -> str:
     """The tag whose manifest the file at `path` is; "" when it is none of a local store."""
-    for folder in store_folders():
-        root = folder / "manifests"
-        if path.is_relative_to(root) and len(path.relative_to(root).parts) == _MANIFEST_DEPTH:
-            return _tag(path.relative_to(root).parts)
-    return ""
+    return next(filter(None, (tag_of(folder, path) for folder in store_folders(ws))), "")
 
 
-def _tag(parts: tuple[str, ...]) -> str:
-    """The tag of a manifest from its path below `manifests`, as `ollama list` prints it."""
-    host, space, name, tag = parts
-    head = "" if (host, space) == (_REGISTRY, _LIBRARY) else f"{space}/"
-    return (head if host == _REGISTRY else f"{host}/{space}/") + f"{name}:{tag}"
-
-
-def _manifest(tag: re.Match[str]) -> Path:
-    return Path(
-        "manifests",
-        tag["host"] or _REGISTRY,
-        tag["space"] or _LIBRARY,
-        tag["name"],
-        tag["tag"] or "latest",
-    )
-
-
-def _read(tag: str, folder: Path, manifest: Path) -> OllamaLayers:
-    """The layers of a manifest that are used. Raises BadInput."""
+def read_layers(tag: str, folder: Path, manifest: Path) -> OllamaLayers:
+    """The layers that the manifest of `tag` names in the store `folder`. Raises BadInput as `find_layers`."""
     try:
-        content = json.loads(manifest.read_bytes()[:_MAX_BYTES])
-        layers = [(str(layer["mediaType"]), str(layer["digest"])) for layer in content["layers"]]
+        content = decode_manifest(manifest.read_bytes()[:MAX_BYTES])
     except PermissionError as problem:
         raise _no_permission(manifest, folder) from problem
-    except (ValueError, KeyError, TypeError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise _broken_manifest(tag, manifest) from problem
-    by_kind: dict[str, list[str]] = {}
-    for kind, digest in layers:
-        by_kind.setdefault(kind.removeprefix(f"{_MEDIA_TYPE}."), []).append(digest)
-    models, adapters = by_kind.get("model", []), by_kind.get("adapter", [])
-    if len(models) != 1 or "projector" in by_kind:
+    models, adapters = content.of_kind("model"), content.of_kind("adapter")
+    if len(models) != 1 or content.of_kind("projector"):
         raise BadInput(
             _("{tag} is not a single GGUF file of a text-only model").format(tag=tag), path=manifest
         )
     _check_adapters(tag, adapters)
 
-    def blob(digest: str) -> Path:
-        if not _DIGEST.fullmatch(digest):
-            raise _broken_manifest(tag, manifest)
-        return _readable(tag, folder / "blobs" / digest.replace(":", "-"), folder)
+    def text(kind: str) -> str:
+        found = content.of_kind(kind)
+        if not found:
+            return ""
+        file = _readable(tag, blob_path(folder, found[-1].digest), folder)
+        return file.read_bytes()[:MAX_BYTES].decode("utf-8", "replace").strip()
 
-    system = ""
-    if by_kind.get("system"):
-        file = blob(by_kind["system"][-1])
-        system = file.read_bytes()[:_MAX_BYTES].decode("utf-8", "replace").strip()
-    return OllamaLayers(blob(models[0]), blob(adapters[0]) if adapters else None, system)
+    try:
+        messages = decode_messages(text("messages"))
+        context = context_in(text("params"))
+    except ValueError as problem:
+        raise _broken_manifest(tag, manifest) from problem
+    model, *others = (
+        _readable(tag, blob_path(folder, layer.digest), folder) for layer in [*models, *adapters]
+    )
+    return OllamaLayers(model, others[0] if others else None, text("system"), messages, context)
+
+
+def decode_messages(text: str) -> tuple[ChatMessage, ...]:
+    """The turns of a `messages` layer. Raises ValueError."""
+    rows = json.loads(text) if text else []
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and isinstance(row.get("role"), str) and isinstance(row.get("content", ""), str)
+        for row in rows
+    ):
+        raise ValueError("messages")
+    return tuple(ChatMessage(role=row["role"], content=row.get("content", ""), train=False) for row in rows)
+
+
+def context_in(text: str) -> int:
+    """`num_ctx` of a `params` layer; 0 without one. Raises ValueError."""
+    values = json.loads(text) if text else {}
+    value = values.get("num_ctx") if isinstance(values, dict) else None
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _check_adapters(tag: str, adapters: Sequence[object]) -> None:
@@ -165,7 +170,7 @@ def _readable(tag: str, file: Path, folder: Path) -> Path:
     return file
 
 
-def _query(tag: str) -> OllamaLayers:
+def _query(ws: Workspace, tag: str) -> OllamaLayers:
     """The files of a model in a running Ollama: the lines FROM and ADAPTER of its Modelfile name the blobs."""
     import httpx
 
@@ -175,7 +180,7 @@ def _query(tag: str) -> OllamaLayers:
             reply = client._client.post("/api/show", json={"model": tag})
         answer = reply.json()
     except (ConnectionError, httpx.HTTPError) as problem:
-        known = installed_tags()[:5]
+        known = installed_tags(ws)[:5]
         text = (
             _("{tag} is not in Ollama's store on this machine ({known}), and Ollama does not answer")
             if known

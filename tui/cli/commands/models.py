@@ -90,7 +90,7 @@ def _show(name: str = typer.Argument(metavar="NAME")) -> None:
     ws = session.workspace(create=False)
     place, used = session.model_place(ws, name), in_use(ws)
     if place.folder is None or not (place.folder / CARD_FILE).is_file():
-        base = describe_model(place)
+        base = describe_model(ws, place)
         for line in _base_lines(base):
             output.echo(line)
         if session.options.json:
@@ -160,7 +160,7 @@ def _add_command() -> Callable[..., None]:
             session.loadable_model(ws, str(source))
         with _drawn_progress(0) as progress:
             place = add_model(ws, source, name, link=link, progress=progress)
-        model = describe_model(place)
+        model = describe_model(ws, place)
         output.echo(
             (_("{name} is linked: {path}") if link else _("{name} is copied: {path}")).format(
                 name=place.reference, path=model.path
