@@ -139,9 +139,7 @@ def base_of_adapter(ws: Workspace, folder: Path) -> BaseModel:
     if card is not None and card.base_sha256 and card.base_sha256 != base.sha256:
         if base.manifest is not None and card.base_sha256 == _fingerprint(b"", [base.path]):
             # Trained on the GGUF file alone.
-            return replace(
-                base, lora=None, system="", messages=(), sha256=card.base_sha256, adapter=folder
-            )
+            return replace(base, lora=None, system="", messages=(), sha256=card.base_sha256, adapter=folder)
         raise BadInput(
             _("the base model {base} has changed since this adapter was trained on it").format(base=source),
             path=folder,
@@ -194,9 +192,7 @@ def _of_ollama(ws: Workspace, tag: str) -> BaseModel:
         f"{base.sha256} {layers.system}{turns}".encode("utf-8", "surrogatepass"),
         list(filter(None, [layers.adapter])),
     )
-    return replace(
-        base, lora=layers.adapter, system=layers.system, messages=layers.messages, sha256=more
-    )
+    return replace(base, lora=layers.adapter, system=layers.system, messages=layers.messages, sha256=more)
 
 
 def _of_gguf(path: Path, source: str, name: str) -> BaseModel:

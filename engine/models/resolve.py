@@ -202,8 +202,8 @@ def _in_hub(name: str) -> ModelPlace | None:
 
 def _in_ollama(ws: Workspace, name: str) -> ModelPlace | None:
     """A tag of a local store, or of an Ollama that answers and keeps its store elsewhere."""
-    from engine.models.ollama.running import installed_models
     from engine.models.ollama.layout import TAG
+    from engine.models.ollama.running import installed_models
     from engine.models.ollama.store import find_manifest
 
     if TAG.fullmatch(name) is None:

@@ -109,6 +109,22 @@ def read_summary(path: Path) -> GgufSummary:
     )
 
 
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The values of the header by key; None for an array. Raises BadInput as `read_summary`."""
+    with open_binary(path) as file:
+        reader = GgufReader(path, file)
+        reader.start()
+        values: dict[str, Any] = {}
+        for _number in range(reader.count("Q")):
+            key, kind = reader.string(), reader.scalar("I")
+            if kind == ARRAY:
+                reader.skip_items(reader.scalar("I"))
+                values[key] = None
+            else:
+                values[key] = reader.value(kind)
+        return values
+
+
 def _parameters(reader: GgufReader, tensors: int) -> int:
     """The number of weights, from the entries of the tensors that follow the values; 0 where they are broken."""
     count = 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, RunFailed
 from engine.core.i18n import _
 from engine.models.ollama.client import connect, translated_errors
@@ -42,7 +43,9 @@ def create_model(
     digests: Mapping[str, str],
     *,
     adapter_of: str = "",
+    from_: str = "",
     system: str = "",
+    messages: Sequence[ChatMessage] = (),
     parameters: Mapping[str, Any] | None = None,
     step: Callable[[str], None] | None = None,
 ) -> None:
@@ -52,6 +55,8 @@ def create_model(
         files: GGUF files, file name to path.
         digests: hex sha256 of each file.
         adapter_of: tag of the base model, if the file is an adapter.
+        from_: tag of the base model, where there is no file.
+        messages: turns before every conversation.
         step: called with each new status of Ollama.
 
     Raises BadInput when Ollama refuses, RunFailed when it reports a failure, ServiceUnreachable.
@@ -64,8 +69,9 @@ def create_model(
             name,
             stream=True,
             system=system or None,
+            messages=[{"role": one.role, "content": one.content} for one in messages] or None,
             parameters=dict(parameters or {}),
-            **({"from_": adapter_of, "adapters": blobs} if adapter_of else {"files": blobs}),
+            **_origin(adapter_of, from_, blobs),
         )
         status = ""
         for line in lines:
@@ -74,6 +80,12 @@ def create_model(
                 step(status)
         if status != "success":
             raise RunFailed(_("Ollama did not create the model: {status}").format(status=status or "?"))
+
+
+def _origin(adapter_of: str, from_: str, blobs: dict[str, str]) -> dict[str, Any]:
+    if adapter_of:
+        return {"from_": adapter_of, "adapters": blobs}
+    return {"from_": from_} if from_ else {"files": blobs}
 
 
 def _upload(client: Any, path: Path, digest: str) -> None:
@@ -102,12 +114,15 @@ def modelfile(
     adapter: Path | None = None,
     system: str = "",
     parameters: Mapping[str, ParameterValue] | None = None,
+    messages: Sequence[ChatMessage] = (),
+    note: str = "",
 ) -> str:
-    """The text of a Modelfile. `from_` is the path of a GGUF file, or the base tag of an adapter.
+    """The text of a Modelfile. `from_` is the path of a GGUF file, or the base tag of an adapter; `note` stands above it.
 
     Ollama's parser ends a text at three quotes before a line break and drops characters that it cannot print.
     """
-    lines = [f"FROM {_quoted(from_)}"]
+    lines = [f"# {line}" for line in note.splitlines()]
+    lines.append(f"FROM {_quoted(from_)}")
     if adapter is not None:
         lines.append(f"ADAPTER {_quoted(str(adapter))}")
     for name, value in (parameters or {}).items():
@@ -115,6 +130,7 @@ def modelfile(
             lines.append(f"PARAMETER {name} {_quoted(one) if isinstance(one, str) else one}")
     if system:
         lines.append(f'SYSTEM """{_sanitised(system)}"""')
+    lines += [f'MESSAGE {message.role} """{_sanitised(message.content)}"""' for message in messages]
     return "\n".join(lines) + "\n"
 
 

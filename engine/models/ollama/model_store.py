@@ -21,7 +21,15 @@ from typing import Any, BinaryIO
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, UsageProblem
-from engine.core.files import atomic_file, check_free_space, file_sha256, fsync_dir, make_dirs, sync_file, write_bytes
+from engine.core.files import (
+    atomic_file,
+    check_free_space,
+    file_sha256,
+    fsync_dir,
+    make_dirs,
+    sync_file,
+    write_bytes,
+)
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.models.ollama.layout import (
@@ -175,7 +183,9 @@ class ModelStore:
     def blob(self, digest: str) -> Path:
         """The file of a blob, which may not exist. Raises BadInput for a malformed digest."""
         if DIGEST.fullmatch(digest) is None:
-            raise BadInput(_("{digest} is not a digest: sha256: and 64 hex digits").format(digest=digest[:80]))
+            raise BadInput(
+                _("{digest} is not a digest: sha256: and 64 hex digits").format(digest=digest[:80])
+            )
         return blob_path(self.folder, digest)
 
     def has_blob(self, digest: str) -> bool:
@@ -288,7 +298,9 @@ class ModelStore:
             )
         return path
 
-    def write(self, tag: str, layers: Iterable[Layer], config: dict[str, Any], *, replace: bool) -> StoredModel:
+    def write(
+        self, tag: str, layers: Iterable[Layer], config: dict[str, Any], *, replace: bool
+    ) -> StoredModel:
         """Gives `tag` these layers. The caller holds `locked`. Raises as `check_free`, and OSError."""
         path = self.check_free(tag, replace=replace)
         old = self._open(full_tag(tag), path).manifest if path.is_file() else None

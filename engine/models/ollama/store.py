@@ -30,6 +30,9 @@ from engine.models.ollama.layout import (
 
 _FROM, _ADAPTER = (re.compile(rf'^{word}\s+"?(/.*?)"?\s*$', re.MULTILINE) for word in ("FROM", "ADAPTER"))
 
+_CONTEXT = re.compile(r"^num_ctx\s+([0-9]{1,9})\s*$", re.MULTILINE)
+_QUOTED = re.compile(r'""".*?"""', re.DOTALL)
+
 
 def store_folders(ws: Workspace) -> list[Path]:
     """The existing model stores: the workspace's own, then those of Ollama on this machine, likeliest first."""
@@ -74,7 +77,9 @@ def find_layers(ws: Workspace, tag: str) -> OllamaLayers:
     if TAG.fullmatch(tag) is None:
         raise BadInput(_("{tag} is not a valid Ollama model name").format(tag=tag), hint="ollama list")
     manifest = find_manifest(ws, tag)
-    return _query(ws, tag) if manifest is None else read_layers(tag, manifest.parents[MANIFEST_DEPTH], manifest)
+    return (
+        _query(ws, tag) if manifest is None else read_layers(tag, manifest.parents[MANIFEST_DEPTH], manifest)
+    )
 
 
 def find_manifest(ws: Workspace, tag: str) -> Path | None:
@@ -199,7 +204,8 @@ def _query(ws: Workspace, tag: str) -> OllamaLayers:
         raise ServiceUnreachable(
             _("Ollama refused: {reason}").format(reason=answer["error"]), hint="ollama serve"
         )
-    modelfile = str(answer.get("modelfile") or "")
+    # What stands between three quotes is text: a line of it may look like one of these.
+    modelfile = _QUOTED.sub("", str(answer.get("modelfile") or ""))
     files, adapters = ([Path(path) for path in pattern.findall(modelfile)] for pattern in (_FROM, _ADAPTER))
     if len(files) != 1 or not all(map(_is_file, [*files, *adapters])):
         raise BadInput(
@@ -208,7 +214,18 @@ def _query(ws: Workspace, tag: str) -> OllamaLayers:
         )
     _check_adapters(tag, adapters)
     model, *others = (_readable(tag, file, file.parent.parent) for file in [*files, *adapters])
-    return OllamaLayers(model, others[0] if others else None, str(answer.get("system") or "").strip())
+    try:
+        messages = decode_messages(json.dumps(answer.get("messages") or []))
+    except ValueError:
+        messages = ()
+    found = _CONTEXT.search(str(answer.get("parameters") or ""))
+    return OllamaLayers(
+        model,
+        others[0] if others else None,
+        str(answer.get("system") or "").strip(),
+        messages,
+        int(found[1]) if found else 0,
+    )
 
 
 def _is_dir(path: Path) -> bool:
