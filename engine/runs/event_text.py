@@ -177,6 +177,12 @@ def _epoch(event: e.EpochDone) -> tuple[str, str]:
     return "info", text
 
 
+def _checkpoint_failed(event: e.CheckpointFailed) -> tuple[str, str]:
+    return "error", _("the checkpoint of step {step} could not be written: {reason}").format(
+        step=event.step, reason=event.reason
+    )
+
+
 def _checkpoint(event: e.CheckpointWritten) -> tuple[str, str]:
     return "info", _("checkpoint {step} written, verified ({ms} ms)").format(
         step=event.step, ms=f"{event.seconds * 1000:.0f}"
@@ -391,6 +397,7 @@ _FORMATTERS: dict[type[Event], Callable[[Any], tuple[str, str]]] = {
     e.Evaluated: _evaluated,
     e.EpochDone: _epoch,
     e.CheckpointWritten: _checkpoint,
+    e.CheckpointFailed: _checkpoint_failed,
     e.CommandHandled: _command,
     e.RecoveryAction: _recovery,
     e.MemoryPlan: _memory_plan,

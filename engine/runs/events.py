@@ -183,6 +183,15 @@ class CheckpointWritten(Event, frozen=True, kw_only=True):
     loss: float | None = None
 
 
+class CheckpointFailed(Event, frozen=True, kw_only=True):
+    """A checkpoint could not be written; training continues and tries again."""
+
+    KIND: ClassVar[str] = "checkpoint failed"
+    phase: str
+    step: int
+    reason: str
+
+
 class CommandHandled(Event, frozen=True, kw_only=True):
     """A command from the control socket; explains changes of the curve."""
 
@@ -384,6 +393,7 @@ EVENTS: dict[str, type[Event]] = {
         EpochDone,
         MemoryUsage,
         CheckpointWritten,
+        CheckpointFailed,
         CommandHandled,
         RecoveryAction,
         MemoryPlan,

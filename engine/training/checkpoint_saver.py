@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.core.errors import Interrupted
 from engine.core.i18n import _
-from engine.runs.events import CheckpointWritten, RunStatus, StatusChanged
+from engine.runs.events import CheckpointFailed, CheckpointWritten, RunStatus, StatusChanged
 from engine.training import checkpoint
 from engine.training.checkpoint import RetentionPolicy
 from engine.training.metrics import TrainingMetrics
@@ -131,12 +131,7 @@ class CheckpointSaver:
             written = writing.result()
         except OSError as problem:
             self.problem = problem.strerror or str(problem)
-            job.ctx.log(
-                _("the checkpoint of step {step} could not be written: {reason}").format(
-                    step=state.step, reason=self.problem
-                ),
-                "error",
-            )
+            job.ctx.emit(CheckpointFailed(phase=state.phase, step=state.step, reason=self.problem))
             return None
         self._succeeded_at = time.monotonic()
         job.ctx.emit(
