@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 
+from engine.core.openmp import let_waiting_threads_sleep
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code; expected failures have that of their `H2QError`."""
@@ -24,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     serve.add_argument("data_dir", type=Path)
     verbs.add_parser("llama", help="llama.cpp with the parameters on stdin")
     options = parser.parse_args(arguments)
+    let_waiting_threads_sleep()
     if options.verb == "llama":
         return int(importlib.import_module("engine.inference.llama.process").main())
     if options.verb == "serve":

@@ -99,12 +99,7 @@ def main(
 
 
 def lower_priority() -> None:
-    """Lowers the CPU priority of the engine. Called before torch is loaded.
-
-    Matrix product threads that spin while they wait for each other block a core that another could use: next to
-    one busy process they were ten times slower than sleeping threads, and no faster alone.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    """Lowers the CPU priority of the engine."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
 

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from engine.core.i18n import LANGUAGES, _, set_language, system_language
+from engine.core.openmp import let_waiting_threads_sleep
 from tui.cli.session import GlobalOptions, options
 
 _FLAGS = {"--json": "json", "--plain": "plain", "--quiet": "quiet"}
@@ -98,6 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     if os.name == "nt":
         print("h2q-tui runs on Linux and macOS; on Windows use WSL2", file=sys.stderr)
         raise SystemExit(2)
+    let_waiting_threads_sleep()
     vars(options).update(vars(GlobalOptions()))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
