@@ -19,7 +19,14 @@ from engine.models.base_models import find_base
 from engine.models.card import GGUF_ADAPTER
 from engine.models.gguf.header import GgufSummary, read_summary
 from engine.models.ollama.client import MODEL_PREFIX
-from engine.models.ollama.layout import BLOBS, MANIFEST_DEPTH, Layer, blob_path, decode_manifest, full_tag
+from engine.models.ollama.layout import (
+    BLOBS,
+    MANIFEST_DEPTH,
+    StoredLayer,
+    blob_path,
+    decode_manifest,
+    full_tag,
+)
 from engine.models.ollama.model_store import ModelStore
 from engine.models.ollama.store import find_manifest, read_layers
 from engine.models.resolve import find_place
@@ -31,7 +38,7 @@ QUANTIZATIONS = ("f32", "f16", "q8_0", "q4_0")
 _INHERITED = ("model", "adapter", "system", "messages", "params", "license")
 """Layers that a model takes from the one it is made from. A Go template is none: the one in the file is rendered."""
 _CONFIG_FILE = "config.json"
-_Statuses = Generator[str, None, list[Layer]]
+_Statuses = Generator[str, None, list[StoredLayer]]
 """Yields statuses and returns layers."""
 
 
@@ -154,7 +161,7 @@ def _origin(ws: Workspace, store: ModelStore, request: CreateRequest) -> _Status
     return [layer]
 
 
-def _from_manifest(store: ModelStore, tag: str, manifest: Path) -> list[Layer]:
+def _from_manifest(store: ModelStore, tag: str, manifest: Path) -> list[StoredLayer]:
     """The layers of a tag of any local store, linked into this one. Raises BadInput when one is missing."""
     folder = manifest.parents[MANIFEST_DEPTH]
     read_layers(tag, folder, manifest)  # what is missing, unreadable or of another kind is said by name
@@ -178,7 +185,7 @@ def _from_files(ws: Workspace, store: ModelStore, request: CreateRequest) -> _St
     layers = []
     for name, path in blobs.items():
         summary = read_summary(path)
-        layers.append(Layer(summary.kind, request.files[name], path.stat().st_size))
+        layers.append(StoredLayer(summary.kind, request.files[name], path.stat().st_size))
         if summary.kind == "model":
             find_base(ws, str(path))  # raises for a truncated file, and for a model that cannot be read
     if [layer.kind for layer in layers].count("model") != 1 or len(layers) > 2:
@@ -208,7 +215,7 @@ def _directory(store: ModelStore, blobs: dict[str, Path]) -> Iterator[Path]:
         yield folder
 
 
-def _with_adapter(store: ModelStore, request: CreateRequest, layers: list[Layer]) -> _Statuses:
+def _with_adapter(store: ModelStore, request: CreateRequest, layers: list[StoredLayer]) -> _Statuses:
     for name, digest in request.adapters.items():
         path = _uploaded(store, name, digest)
         yield "converting adapter"
@@ -218,7 +225,7 @@ def _with_adapter(store: ModelStore, request: CreateRequest, layers: list[Layer]
                 _("{name} has an adapter already, and a model takes one").format(name=request.from_)
             )
         _check_fits(model, path)
-        layers = [*layers, Layer("adapter", digest, path.stat().st_size)]
+        layers = [*layers, StoredLayer("adapter", digest, path.stat().st_size)]
         yield f"using existing layer {digest}"
     return layers
 
@@ -232,7 +239,9 @@ def _check_fits(model: Path, adapter: Path) -> None:
     MergedWeights(GgufWeights(opened), read_gguf_adapter(adapter, opened))
 
 
-def _quantized(ws: Workspace, store: ModelStore, request: CreateRequest, layers: list[Layer]) -> _Statuses:
+def _quantized(
+    ws: Workspace, store: ModelStore, request: CreateRequest, layers: list[StoredLayer]
+) -> _Statuses:
     summary = read_summary(_file(store, layers, "model"))
     wanted = request.quantize.lower()
     if summary.quantization.lower() == wanted:
@@ -243,7 +252,7 @@ def _quantized(ws: Workspace, store: ModelStore, request: CreateRequest, layers:
     return [layer if one.kind == "model" else one for one in layers]
 
 
-def _written(ws: Workspace, store: ModelStore, source: str, quant: str) -> Layer:
+def _written(ws: Workspace, store: ModelStore, source: str, quant: str) -> StoredLayer:
     """A GGUF file of the model as a blob of the store. Raises BadInput for broken weights, RunFailed, OSError."""
     from engine.export.gguf_writer import write_gguf_model
     from engine.export.quant import Quant
@@ -263,7 +272,7 @@ def _written(ws: Workspace, store: ModelStore, source: str, quant: str) -> Layer
 # Texts and the description
 
 
-def _with_texts(store: ModelStore, request: CreateRequest, layers: list[Layer]) -> list[Layer]:
+def _with_texts(store: ModelStore, request: CreateRequest, layers: list[StoredLayer]) -> list[StoredLayer]:
     """The layers with system prompt, messages and parameters of the request in place of those it started with."""
     if request.system:
         layers = _replaced(layers, store.put_bytes("system", request.system.encode("utf-8", "replace")))
@@ -282,22 +291,22 @@ def _with_texts(store: ModelStore, request: CreateRequest, layers: list[Layer]) 
     ]
 
 
-def _replaced(layers: Sequence[Layer], new: Layer) -> list[Layer]:
+def _replaced(layers: Sequence[StoredLayer], new: StoredLayer) -> list[StoredLayer]:
     return [*(layer for layer in layers if layer.kind != new.kind), new]
 
 
-def _kind_of(layers: Sequence[Layer], kind: str) -> Layer | None:
+def _kind_of(layers: Sequence[StoredLayer], kind: str) -> StoredLayer | None:
     return next((layer for layer in layers if layer.kind == kind), None)
 
 
-def _file(store: ModelStore, layers: Sequence[Layer], kind: str) -> Path:
+def _file(store: ModelStore, layers: Sequence[StoredLayer], kind: str) -> Path:
     layer = _kind_of(layers, kind)
     if layer is None:
         raise BadInput(_("the files are not one GGUF model"))
     return store.blob(layer.digest)
 
 
-def _config(request: CreateRequest, layers: Sequence[Layer], summary: GgufSummary) -> dict[str, Any]:
+def _config(request: CreateRequest, layers: Sequence[StoredLayer], summary: GgufSummary) -> dict[str, Any]:
     """What the store keeps about the model, in Ollama's words and, under "h2q", in ours."""
     own: dict[str, Any] = {}
     if request.from_:

@@ -15,7 +15,7 @@ from engine.core.config import load_settings
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.inference.language_model import LanguageModel
-from engine.inference.llama.parameters import fit_memory
+from engine.inference.llama.parameters import MIN_CONTEXT, LlamaMemory, fit_memory
 from engine.machine.budget import resolve_budget
 from engine.machine.cpu import usable_cores
 from engine.models.base_models import BaseModel, adapter_card, find_base
@@ -97,6 +97,8 @@ def _in_llama_cpp(
         if required:
             raise
         return None
+    if 0 < base.served_context < memory.context:
+        memory = LlamaMemory(max(base.served_context, MIN_CONTEXT), memory.cache_mb)
     return LlamaCppModel(base, memory, threads=usable_cores(), scorer=scorer)
 
 
@@ -122,11 +124,11 @@ def open_pair(ws: Workspace, first: Path, second: Path) -> tuple[LanguageModel, 
 def open_together(ws: Workspace, places: Sequence[Path]) -> list[LanguageModel]:
     """Models to compare, in order. Weights of a Hugging Face base that several use are loaded once. Raises BadInput."""
     opened: dict[int, LanguageModel] = {}
-    shared: dict[tuple[Path, Path | None, str], list[tuple[int, BaseModel]]] = {}
+    shared: dict[tuple[Path, Path | None], list[tuple[int, BaseModel]]] = {}
     for number, place in enumerate(places):
         if kind_of(place) is not ModelKind.NATIVE:
             base = find_base(ws, str(place))
-            shared.setdefault((base.path, base.lora, base.system), []).append((number, base))
+            shared.setdefault((base.path, base.lora), []).append((number, base))
     for users in shared.values():
         if len(users) > 1:
             from engine.inference.backends.hf import load_together

@@ -17,6 +17,7 @@ from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.models.answer_windows import UNLIMITED, AnswerTokens, answer_windows
 from engine.models.chatml import MaskedTokens
+from engine.models.history import FittedPrompt, fit_prompt
 from engine.models.template_text import BREAK, TemplateText
 from engine.models.template_tokens import TemplateTokens
 
@@ -77,6 +78,15 @@ class ChatTemplate:
     def prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
         """Ids up to where the answer begins."""
         return self._tokens.rendered(self._text.text(messages, generation=True))
+
+    @property
+    def turn_ids(self) -> tuple[int, ...]:
+        """Ids of turns that stand before every conversation; of this template there are none."""
+        return ()
+
+    def fit(self, messages: Sequence[ChatMessage], space: int) -> FittedPrompt:
+        """The prompt of `messages` in at most `space` tokens, as `history.fit_prompt`."""
+        return fit_prompt(self, messages, space)
 
     def answer(self, message: ChatMessage) -> AnswerTokens:
         """What the model should write after a prompt for this answer."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from engine.core.chat import ChatMessage
+from engine.models.history import FittedPrompt, fit_prompt
 from engine.models.tokenizer import END_OF_TEXT, IM_END, IM_START, decode, encode
 
 _NEWLINE = 10
@@ -148,6 +149,7 @@ class ByteChatTemplate:
 
     stop_tokens = frozenset((IM_END, END_OF_TEXT))
     opening: tuple[int, ...] = ()
+    turn_ids: tuple[int, ...] = ()
     answer_lead = ""
 
     def encode(self, text: str) -> list[int]:
@@ -161,6 +163,10 @@ class ByteChatTemplate:
     def prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
         """Ids up to where the answer begins."""
         return render(messages, add_generation_prompt=True).ids
+
+    def fit(self, messages: Sequence[ChatMessage], space: int) -> FittedPrompt:
+        """As `history.fit_prompt`."""
+        return fit_prompt(self, messages, space)
 
     def windows(self, messages: Sequence[ChatMessage], context: int) -> list[MaskedTokens]:
         """`windows`."""

@@ -15,6 +15,7 @@ from engine.core.i18n import _
 from engine.models.base_models import FOUR_BIT, BaseModel
 from engine.models.card import ModelCard
 from engine.models.chat_template import ChatTemplate
+from engine.models.message_turns import MessageTemplate
 from engine.models.template_text import PLAIN_TEMPLATE
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def load_chat_template(base: BaseModel) -> ChatTemplate:
         tokenizer: Any = open_gguf(base.path).tokenizer()
         if base.system:
             set_default_system(tokenizer, base.system)
-        return ChatTemplate(tokenizer)
+        return MessageTemplate(tokenizer, base.messages) if base.messages else ChatTemplate(tokenizer)
     from transformers import AutoTokenizer
 
     try:

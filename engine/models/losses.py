@@ -107,19 +107,27 @@ def _chunks(hidden: Tensor, targets: Tensor, vocab: int) -> zip[tuple[Tensor, Te
 
 
 def token_losses(
-    model: Any, ids: Tensor, targets: Tensor, mask: Tensor, positions: Tensor | None, *, linear_head: bool
+    model: Any,
+    ids: Tensor,
+    targets: Tensor,
+    mask: Tensor,
+    positions: Tensor | None,
+    *,
+    linear_head: bool,
+    past: Any = None,
 ) -> Tensor:
     """-log p of `targets` under a causal language model where `mask`, 0 elsewhere; all `(rows, length)`.
 
-    With `linear_head` (`has_linear_head`) the cross-entropy is chunked.
+    With `linear_head` (`has_linear_head`) the cross-entropy is chunked. `past` is the cache of what stands before.
     """
     losses = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
+    more = {"position_ids": positions, "past_key_values": past, "use_cache": past is not None}
     if linear_head:
-        hidden = model.get_decoder()(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
+        hidden = model.get_decoder()(input_ids=ids, **more).last_hidden_state
         head = model.get_output_embeddings()
         values = chunked_cross_entropy(hidden[mask], head.weight, head.bias, targets[mask]).float()
     else:
-        logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[mask].float()
+        logits = model(input_ids=ids, **more).logits[mask].float()
         values = F.cross_entropy(logits, targets[mask], reduction="none")
     return losses.masked_scatter(mask, values)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.core.chat import ChatMessage
+from engine.inference.kept_prefix import KeptPrefix
 from engine.inference.language_model import (
     MAX_BYTES,
     NLL,
@@ -29,7 +30,6 @@ from engine.models.base_models import BaseModel, adapter_card
 from engine.models.chat_template import ChatTemplate
 from engine.models.chatml import ByteChatTemplate, MaskedTokens
 from engine.models.hf import base_format, load_base_as, load_chat_template
-from engine.models.history import fit_prompt
 from engine.models.losses import has_linear_head, logit_chunks, token_losses
 from engine.models.threads import single_threaded
 
@@ -39,6 +39,8 @@ ANSWER_TOKENS = 1024
 """Space that a prompt leaves for an answer at most, although an answer of `MAX_BYTES` may have more tokens."""
 EVAL_CONTEXT = 1024
 """Tokens of an evaluation window where the adapter's card names no context."""
+MIN_EVAL_CONTEXT = 8
+"""Tokens of an evaluation window at least, however long the turns are that stand before every conversation."""
 ADAPTER = "default"
 """The name that peft gives the first adapter of a model."""
 
@@ -61,7 +63,8 @@ class HFModel:
         self.chat = chat
         self.name = name
         self.context = min(context, MAX_CONTEXT)
-        self.eval_context = min(self.context, eval_context)
+        self._kept = KeptPrefix(chat.turn_ids[:-1])
+        self.eval_context = max(MIN_EVAL_CONTEXT, min(self.context - len(chat.turn_ids), eval_context))
         self._adapter = adapter
         self._stop_tokens = chat.stop_tokens | _eos_tokens(model)
         self._linear_head = has_linear_head(_inner(model))
@@ -102,12 +105,16 @@ class HFModel:
             for text in texts:
                 ids = self.chat.encode(text.decode("utf-8", "ignore"))
                 nats, size, scored = 0.0, 0, 0
-                step = self.eval_context - len(self.chat.opening)
+                opening = self.chat.opening
+                before, step = self.chat.turn_ids or opening, self.eval_context - len(opening)
+                # The first token of a text that begins with itself is not predicted; nor is it behind turns.
+                first = 0 if opening else 1
                 for at in range(0, len(ids), step):
-                    part = [*self.chat.opening, *ids[at : at + step]]
-                    nats += self._nats(part, [True] * len(part))
-                    size += len(self.chat.decode(part[1:]).encode("utf-8", "ignore"))
-                    scored += len(part) - 1
+                    part = ids[at : at + step]
+                    mask = [False] * (len(before) + first) + [True] * (len(part) - first)
+                    nats += self._nats([*before, *part], mask)
+                    size += len(self.chat.decode(part[first:]).encode("utf-8", "ignore"))
+                    scored += len(part) - first
                 losses.append(NLL(_finite(nats), size, scored * self._guess_nats))
                 if on_tokens is not None:
                     on_tokens(len(ids))
@@ -124,10 +131,18 @@ class HFModel:
         if len(ids) < 2:
             return 0.0
         model = _inner(self.model)
-        tokens = torch.tensor([list(ids)], device=model.device)
-        mask = torch.tensor([list(scored)[1:]], device=model.device)
-        losses = token_losses(model, tokens[:, :-1], tokens[:, 1:], mask, None, linear_head=self._linear_head)
+        past, start = self._past(ids)
+        tokens = torch.tensor([list(ids)[start:]], device=model.device)
+        mask = torch.tensor([list(scored)[start + 1 :]], device=model.device)
+        losses = token_losses(
+            model, tokens[:, :-1], tokens[:, 1:], mask, None, linear_head=self._linear_head, past=past
+        )
         return float(losses.sum(dtype=torch.float64))
+
+    def _past(self, ids: Sequence[int]) -> tuple[Any, int]:
+        """The cache of the turns that `ids` begin with, and how many ids are in it: (None, 0) for other ids."""
+        past = self._kept.cache(_inner(self.model)) if self._kept.begins(ids[:-1]) else None
+        return past, 0 if past is None else len(self._kept.ids)
 
     @torch.inference_mode()
     def nll_and_entropy(self, text: str) -> NLLAndEntropy:
@@ -148,7 +163,8 @@ class HFModel:
     @torch.inference_mode()
     def next_token_log_probs(self, prefix: Sequence[int]) -> list[float]:
         with self._active():
-            logits, _cache = self._next_logits(prefix, None, use_cache=False)
+            past, start = self._past(prefix)
+            logits, _cache = self._next_logits(prefix[start:], past, use_cache=past is not None)
         return list(logits.float().log_softmax(dim=-1).tolist())
 
     def reproducible(self) -> AbstractContextManager[None]:
@@ -193,7 +209,7 @@ class HFModel:
     def fit_prompt(self, messages: Sequence[ChatMessage], answer_tokens: int) -> tuple[list[int], int]:
         """(ids, dropped turns) of a prompt that leaves space for the answer, at most half of the context."""
         space = self.context - min(answer_tokens, self.context // 2)
-        prompt = fit_prompt(self.chat, messages, space)
+        prompt = self.chat.fit(messages, space)
         return prompt.ids, prompt.dropped
 
     @torch.inference_mode()
@@ -258,11 +274,14 @@ def load_together(models: Sequence[BaseModel]) -> list[HFModel]:
         else:
             peft.load_adapter(str(one.adapter), adapter_name=f"other{number}", torch_device="cpu")
             adapters.append(f"other{number}")
-    chat = load_chat_template(first)
+    chats: dict[tuple[Any, ...], ChatTemplate] = {}
+    for one in models:
+        if (one.system, one.messages) not in chats:
+            chats[one.system, one.messages] = load_chat_template(one)
     return [
         HFModel(
             peft,
-            chat,
+            chats[one.system, one.messages],
             first.dimensions.context,
             name=one.adapter.name if one.adapter is not None else one.name,
             adapter=adapter,

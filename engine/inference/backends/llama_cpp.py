@@ -31,7 +31,7 @@ from engine.models.base_models import BaseModel
 from engine.models.card import GGUF_ADAPTER
 from engine.models.chatml import MaskedTokens
 from engine.models.hf import load_chat_template
-from engine.models.history import fit_prompt
+from engine.models.message_turns import with_turns
 from engine.models.template_text import FIXED
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class LlamaCppModel:
         max_bytes = MAX_BYTES if sampling.max_bytes is None else sampling.max_bytes
         most = max_bytes if sampling.max_tokens is None else min(max_bytes, sampling.max_tokens)
         space = self.context - min(most, ANSWER_TOKENS, self.context // 2)
-        prompt = fit_prompt(self.chat, messages, space)
+        prompt = self.chat.fit(messages, space)
         body = _completion(prompt.ids, sampling, seed, min(most, self.context - len(prompt.ids)))
         tokens, first_token_s = 0, 0.0
         lead, size, finish = self.chat.answer_lead, 0, Finish.LENGTH
@@ -203,7 +203,10 @@ class LlamaCppModel:
         return self.chat.prompt(messages)
 
     def served_prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+        turns = [
+            {"role": message.role, "content": message.content}
+            for message in with_turns(self._base.messages, messages)
+        ]
         if self._base.system and not (turns and turns[0]["role"] == "system"):
             turns.insert(0, {"role": "system", "content": self._base.system})
         text = self._ask("/apply-template", {"messages": turns, "chat_template_kwargs": FIXED})["prompt"]

@@ -29,7 +29,7 @@ REGISTRY, LIBRARY, LATEST = "registry.ollama.ai", "library", "latest"
 
 
 @dataclass(frozen=True)
-class Layer:
+class StoredLayer:
     """A row of a manifest."""
 
     kind: str
@@ -49,12 +49,12 @@ class Layer:
 class Manifest:
     """What a tag is made of."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[StoredLayer, ...]
     config: str = ""
     """Digest of the blob that describes the model; "" for none."""
     config_size: int = 0
 
-    def of_kind(self, kind: str) -> list[Layer]:
+    def of_kind(self, kind: str) -> list[StoredLayer]:
         """The layers that hold `kind`, in order."""
         return [layer for layer in self.layers if layer.kind == kind]
 
@@ -83,7 +83,7 @@ def decode_manifest(data: bytes) -> Manifest:
     """Raises ValueError, KeyError or TypeError for anything but a manifest."""
     content = json.loads(data)
     layers = tuple(
-        Layer(
+        StoredLayer(
             str(layer["mediaType"]).removeprefix(f"{MEDIA_TYPE}."),
             _digest(layer["digest"]),
             int(layer.get("size") or 0),

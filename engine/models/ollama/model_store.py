@@ -36,8 +36,8 @@ from engine.models.ollama.layout import (
     BLOBS,
     DIGEST,
     MAX_BYTES,
-    Layer,
     Manifest,
+    StoredLayer,
     blob_path,
     decode_manifest,
     full_tag,
@@ -146,7 +146,7 @@ class StoredModel:
         layers = self.manifest.of_kind(kind)
         return self._read(layers[-1]) if layers else ""
 
-    def _read(self, layer: Layer) -> str:
+    def _read(self, layer: StoredLayer) -> str:
         with suppress(OSError):
             return blob_path(self.folder, layer.digest).read_bytes()[:MAX_BYTES].decode("utf-8", "replace")
         return ""
@@ -213,14 +213,14 @@ class ModelStore:
             for chunk in chunks:
                 blob.write(chunk)
 
-    def put_bytes(self, kind: str, data: bytes) -> Layer:
+    def put_bytes(self, kind: str, data: bytes) -> StoredLayer:
         """Stores a small layer. Raises OSError."""
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         if not self.has_blob(digest):
             write_bytes(self.blob(digest), data, mode=0o600)
-        return Layer(kind, digest, len(data))
+        return StoredLayer(kind, digest, len(data))
 
-    def link_file(self, kind: str, source: Path, digest: str = "") -> Layer:
+    def link_file(self, kind: str, source: Path, digest: str = "") -> StoredLayer:
         """The file as a layer: a hard link where that is possible, else a copy. `digest` saves reading it.
 
         Raises RunFailed when the disk is too full for a copy, OSError.
@@ -239,7 +239,7 @@ class ModelStore:
                 check_free_space(path.parent, stat.st_size)
                 with atomic_file(path) as temporary:
                     shutil.copyfile(source, temporary)
-        return Layer(kind, digest, stat.st_size)
+        return StoredLayer(kind, digest, stat.st_size)
 
     def _known(self, source: Path) -> str:
         """The digest of a file that is linked into the store already; "" for another."""
@@ -299,7 +299,7 @@ class ModelStore:
         return path
 
     def write(
-        self, tag: str, layers: Iterable[Layer], config: dict[str, Any], *, replace: bool
+        self, tag: str, layers: Iterable[StoredLayer], config: dict[str, Any], *, replace: bool
     ) -> StoredModel:
         """Gives `tag` these layers. The caller holds `locked`. Raises as `check_free`, and OSError."""
         path = self.check_free(tag, replace=replace)
