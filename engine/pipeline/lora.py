@@ -36,7 +36,7 @@ from engine.training.lora.train import train_lora
 from engine.training.native import TrainingDataset
 from engine.training.recipe import Phase, recipe_for
 from engine.validation.report import ValidationReport
-from engine.validation.validate import measure_forgetting, validate
+from engine.validation.validate import measure_forgetting, stage_progress, validate
 
 
 def train_adapter(ctx: RunContext, request: TrainRequest) -> RunResult:
@@ -190,7 +190,9 @@ def _train_on_files(
     )
     adapter = _lora_stage(ctx, plan, request, base, data, texts, question)
     with plan.open(ctx, "validate") as stage:
-        loss = measure_forgetting(ws, data.held_out, _compared_path(base), adapter.folder)
+        loss = measure_forgetting(
+            ws, data.held_out, _compared_path(base), adapter.folder, progress=stage_progress(ctx)
+        )
         if loss is not None:
             stage.detail = _(
                 "held out by hash: {count} conversations, {before:.3f} nats per byte before, {after:.3f} after"

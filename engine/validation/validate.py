@@ -81,11 +81,6 @@ def validate(
     uniform bytes, or when a model is broken; NotEnoughData without a held-out answer; Interrupted when the
     run is stopped.
     """
-
-    def progress(done: int, total: int) -> None:
-        ctx.check_stop()
-        ctx.progress("validate", done, total, unit="bytes")
-
     return compare(
         held,
         base,
@@ -95,12 +90,22 @@ def validate(
         window_id=window_id,
         look=look,
         dated=dated,
-        progress=progress,
+        progress=stage_progress(ctx),
         ws=ctx.workspace,
         older=older,
         first=first_of_line(ctx.workspace, new),
         outlook=outlook,
     )
+
+
+def stage_progress(ctx: RunContext) -> Callable[[int, int], None]:
+    """Shows the progress of a comparison in the run's stage; raises Interrupted when the run is stopped."""
+
+    def progress(done: int, total: int) -> None:
+        ctx.check_stop()
+        ctx.progress("validate", done, total, unit="bytes")
+
+    return progress
 
 
 def shipped_texts() -> dict[str, bytes]:
@@ -144,7 +149,9 @@ def compare(
     if not cases:
         raise NotEnoughData(_("the test set has no answer to validate on"), hint="h2q-tui corpus stats")
     questions = pick_questions(cases)
-    total = 2 * (count_case_tokens(cases, []) + GENERATED_COST * ANSWER_BYTES * len(questions))
+    older_pairs = _paired_cases(base_model, new_model, older, context)
+    total = sum(count_case_tokens(of_model, []) for of_model in (cases, new_cases, *older_pairs))
+    total += 2 * GENERATED_COST * ANSWER_BYTES * len(questions)
     total += len(models) * count_case_tokens([], blocks)
     done = 0
 
@@ -177,7 +184,7 @@ def compare(
         failed_new=sum(not math.isfinite(score) for score in new_nll),
         outlook=outlook,
     )
-    older_scores = _older_scores(base_model, new_model, older, context)
+    older_scores = _scores_of_pairs(base_model, new_model, older_pairs, advance)
     forgetting = _forgetting(older_scores)
     beyond = sum(case.cut for case in cases)
     return ValidationReport(
@@ -296,21 +303,43 @@ def _case_scores(
     ]
 
 
-def _older_scores(
-    base: LanguageModel, new: LanguageModel, older: Sequence[DatasetRow], context: int
+def _scores_of_pairs(
+    base: LanguageModel,
+    new: LanguageModel,
+    pairs: tuple[Sequence[EvaluationCase], Sequence[EvaluationCase]],
+    on_tokens: OnTokens,
 ) -> list[CaseScore]:
-    """Both models on conversations that the base was trained on."""
-    if not older:
-        return []
-    cases, new_cases = _paired_cases(base, new, older, context)
-    return _case_scores(cases, score_cases(base, cases), score_cases(new, new_cases))
+    """Both models on the same conversations, in each model's own tokens."""
+    scores = [
+        score_cases(model, cases, on_tokens=on_tokens)
+        for model, cases in zip((base, new), pairs, strict=True)
+    ]
+    return _case_scores(pairs[0], *scores)
 
 
-def measure_forgetting(ws: Workspace, held: Sequence[DatasetRow], base: Path, new: Path) -> Forgetting | None:
-    """The loss of both models on `held`; None without a scored answer. Raises BadInput."""
+def measure_forgetting(
+    ws: Workspace,
+    held: Sequence[DatasetRow],
+    base: Path,
+    new: Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Forgetting | None:
+    """The loss of both models on `held`; None without a scored answer. Raises BadInput.
+
+    `progress(done, total)` counts tokens and may raise to stop.
+    """
     base_model, new_model = open_pair(ws, base, new)
-    context = min(base_model.eval_context, new_model.eval_context)
-    return _forgetting(_older_scores(base_model, new_model, held, context))
+    pairs = _paired_cases(base_model, new_model, held, min(base_model.eval_context, new_model.eval_context))
+    total, done = sum(count_case_tokens(cases, []) for cases in pairs), 0
+
+    def advance(tokens: int) -> None:
+        nonlocal done
+        done += tokens
+        if progress is not None:
+            progress(done, total)
+
+    return _forgetting(_scores_of_pairs(base_model, new_model, pairs, advance))
 
 
 def _forgetting(scores: Sequence[CaseScore]) -> Forgetting | None:

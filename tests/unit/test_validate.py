@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, Interrupted, NotEnoughData
+from engine.core.paths import Workspace
 from engine.corpus.dataset import DatasetRow
 from engine.inference.backends.native import NativeModel
 from engine.models.card import Lineage
@@ -20,7 +21,7 @@ from engine.models.native_format import load_model, save_model
 from engine.validation.answers import form_of
 from engine.validation.cases import GENERAL_BLOCKS, cut_cases, cut_general, score_cases
 from engine.validation.report import decode_report
-from engine.validation.validate import compare, shipped_texts
+from engine.validation.validate import compare, measure_forgetting, shipped_texts
 from tests.models import TINY, talk, tiny_model, write_tiny
 
 TALKS = [talk(f"问题{i}？", f"这是第{i}个答案。") for i in range(20)]
@@ -159,6 +160,25 @@ def test_a_stop_interrupts_between_two_batches(models: Path) -> None:
 
     with pytest.raises(Interrupted):
         compare(HELD, models / "weak", models / "strong", {}, progress=stop)
+    with pytest.raises(Interrupted):
+        measure_forgetting(Workspace(models), HELD, models / "weak", models / "strong", progress=stop)
+
+
+def test_every_token_of_held_out_older_and_general_texts_counts(models: Path) -> None:
+    """The share of the work that is done never stands still while a part of it runs."""
+    calls: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        calls.append((done, total))
+
+    measure_forgetting(Workspace(models), HELD, models / "weak", models / "strong", progress=progress)
+    held_done, held_total = calls[-1]
+    assert held_done == held_total
+    compare(HELD, models / "weak", models / "strong", {}, progress=progress)
+    alone_done, alone_total = calls[-1]
+    compare(HELD, models / "weak", models / "strong", {}, older=HELD, progress=progress)
+    done, total = calls[-1]
+    assert done - alone_done == total - alone_total == held_total
 
 
 def test_general_blocks_are_deterministic_and_spread_over_the_text() -> None:
