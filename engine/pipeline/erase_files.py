@@ -17,6 +17,7 @@ from engine.corpus.export import DATASET_INFO
 from engine.memory.disk_reserve import reserve_path
 from engine.pipeline.erased_text import ErasedText
 from engine.runs.rundir import LOG, SPEC, RunDir
+from engine.validation.verdict_export import verdicts_folder
 
 _SAME_ROW = 0.4
 """Share of the text of an exported row without an id from which it is taken for a row of an erased conversation."""
@@ -38,6 +39,7 @@ def erase_files(workspace: Workspace, erased: ErasedText) -> list[Path]:
     changed = [path for path in _data_files(workspace) if _erase_rows(path, erased)]
     changed += [path for path in _json_files(workspace) if _erase_values(path, erased)]
     changed += [path for path in _logs(workspace) if _empty_log(path, erased)]
+    changed += [folder for folder in _verdict_folders(workspace) if _remove_export(folder, erased)]
     return changed
 
 
@@ -148,6 +150,23 @@ def _logs(workspace: Workspace) -> Iterator[Path]:
     yield from _files(workspace.root, "*.log")
     yield from _files(workspace.runs, f"*/{LOG}")
     yield from _files(workspace.runs, ".*.log")
+
+
+def _verdict_folders(workspace: Workspace) -> list[Path]:
+    root = verdicts_folder(workspace)
+    return sorted(root.iterdir()) if root.is_dir() and not root.is_symlink() else []
+
+
+def _remove_export(folder: Path, erased: ErasedText) -> bool:
+    """Deletes an exported verdict that quotes one: it is written again from its report with one key."""
+    for path in _files(folder, "**/*"):
+        data = path.read_bytes()
+        text = _unescaped(data.decode("utf-8", "replace"))
+        if erased.names(data) or erased.quotes(text) or any(map(erased.quotes, text.splitlines())):
+            shutil.rmtree(folder)
+            fsync_dir(folder.parent)
+            return True
+    return False
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:

@@ -70,6 +70,13 @@ class GeneralPart(msgspec.Struct, frozen=True, kw_only=True):
     """None: it could not be measured."""
 
 
+class VerdictReason(msgspec.Struct, frozen=True):
+    """A reason as data; `engine.validation.verdict_text` says it in the language of the reader."""
+
+    code: str
+    values: dict[str, str | int | float | list[str]] = {}
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The output of `validate --json`.
 
@@ -102,7 +109,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     needed_cases: int | None = None
     """New conversations until a test set that decides at the observed gain with 80 % power; of external scores, groups."""
     reasons: list[str] = []
+    """In the language of the run, as `sentence`; `verdict_text.reasons_of` says them in the reader's."""
     sentence: str = ""
+    why: list[VerdictReason] = []
+    """`reasons` as data, one each; empty in reports of earlier versions."""
 
 
 class AnswerPair(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +123,21 @@ class AnswerPair(msgspec.Struct, frozen=True, kw_only=True):
     """The original answer."""
     base: str
     new: str
+    conversation: str = ""
+    """Its conversation; "" in reports of earlier versions."""
+    shown_as: str = "question"
+    """"question" of a spread sample, or the "win" or "loss" that it was chosen for."""
+
+
+class BlindVote(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of two answers a person found better, without knowing whose they were."""
+
+    conversation: str
+    """Of the answered question (`engine.validation.votes.case_key`)."""
+    choice: str
+    """"base", "new" or "equal"."""
+    at: float
+    """Seconds since the epoch."""
 
 
 class CaseScore(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +216,8 @@ class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
     """None when the base was trained on no conversation."""
     served: ServedCheck | None = None
     """None for a new model that torch itself answers."""
+    votes: list[BlindVote] = []
+    """One for each question that was voted on (`engine.validation.votes`)."""
 
 
 def decode_report(data: bytes) -> ValidationReport:

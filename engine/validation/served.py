@@ -8,7 +8,6 @@ from itertools import islice
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, H2QError
-from engine.core.i18n import _, n_
 from engine.inference.language_model import LanguageModel
 from engine.inference.served_model import ServedModel
 from engine.validation.cases import EvaluationCase
@@ -87,37 +86,3 @@ def _prefixes(cases: Sequence[EvaluationCase], context: int) -> Iterator[list[in
             first = window.loss_mask.index(True) if True in window.loss_mask else 0
             if first > 0 and first + offset < min(len(window.ids), context):
                 yield window.ids[: first + offset]
-
-
-def served_sentences(check: ServedCheck) -> list[str]:
-    """The check for people: one line when all is well, else what differs and why that is."""
-    if check.problem:
-        return [_("not compared with llama.cpp: {reason}").format(reason=check.problem)]
-    wrong = []
-    if check.same_prompts < check.prompts:
-        wrong.append(
-            _(
-                "llama.cpp makes other prompts of {n} of {total} conversations: chat template or tokenizer"
-            ).format(n=check.prompts - check.same_prompts, total=check.prompts)
-        )
-    if not check.stops:
-        wrong.append(_("llama.cpp does not end an answer at this model's stop token"))
-    if check.same_best < check.clear or check.mean_difference > check.limit:
-        wrong.append(
-            _(
-                "llama.cpp and torch differ by {mean:.3f} nats on average (up to {limit:g} is usual) and in {n} of"
-                " {total} clear best tokens: the adapter or the file"
-            ).format(
-                mean=check.mean_difference,
-                limit=check.limit,
-                n=check.clear - check.same_best,
-                total=check.clear,
-            )
-        )
-    return wrong or [
-        n_(
-            "llama.cpp answers what was judged: same prompts, same stop token, {mean:.3f} nats apart at {n} position",
-            "llama.cpp answers what was judged: same prompts, same stop token, {mean:.3f} nats apart at {n} positions",
-            check.positions,
-        ).format(mean=check.mean_difference, n=check.positions)
-    ]

@@ -17,7 +17,7 @@ from engine.core.i18n import _, n_
 from engine.corpus.next_window import WindowOutlook, assumed_outlook
 from engine.validation.external_scores import ExternalScore
 from engine.validation.general import MARGIN, GeneralScores, judge_general, passes_general
-from engine.validation.report import CaseScore, GeneralPart, ModelScore, Verdict
+from engine.validation.report import CaseScore, GeneralPart, ModelScore, Verdict, VerdictReason
 from engine.validation.sequential import (
     MIN_CLUSTERS,
     PRIOR_DEVIATION,
@@ -33,13 +33,17 @@ from engine.validation.statistics import (
     paired_p,
 )
 from engine.validation.verdict_text import (
+    EXTERNAL,
+    GENERAL_UNMEASURED,
+    NOT_BETTER,
+    few_groups,
     general_reasons,
+    in_words,
     minority_reason,
     next_window_reason,
-    p_text,
+    no_score,
+    p_reason,
     percent,
-    relative_size,
-    verdict_sentence,
 )
 from engine.validation.worst_tenth import worst_tenth
 
@@ -243,59 +247,43 @@ def _decide(
     scale = abs((base.nll_per_byte if paired.lower_is_better else base.mean) or 0.0)
     worst = worst_tenth(gains, scale)
     passed = passes_general(general) if general is not None else None
-    size = relative_size(delta, scale)
     sign = 1 if not paired.lower_is_better else -1
     cases = [sign * (b - a) for a, b in zip(paired.base, paired.new, strict=True)]
-    reasons: list[str] = []
+    why: list[VerdictReason] = []
     needed: int | None = None
 
     if groups < MIN_CLUSTERS:
         decision = "inconclusive"
         needed = MIN_CLUSTERS - groups if outlook is None else outlook.conversations_until(MIN_CLUSTERS)
-        reasons.append(
-            n_(
-                "{have} group of conversations, {needed} are needed",
-                "{have} groups of conversations, {needed} are needed",
-                groups,
-            ).format(have=groups, needed=MIN_CLUSTERS)
-        )
+        why.append(few_groups(groups, MIN_CLUSTERS))
     elif base.failed or new.failed:
         decision = "keep" if new.failed else "inconclusive"
     elif delta is None or p is None or delta <= 0:
         decision = "keep"
-        reasons.append(_("it is not better"))
+        why.append(NOT_BETTER)
     elif worst is not None and not worst.passed:
         decision = "keep"
     elif p >= alpha:
         decision = "keep"
-        reasons.append(_("{p}, below {alpha} is needed").format(p=p_text(p), alpha=f"{alpha:.2g}"))
+        why.append(p_reason(p, alpha))
         # What is lost elsewhere, no further conversation decides.
         if passed is not False:
             needed, target = _needed(gains, delta, look, outlook)
             if outlook is not None and target is not None:
-                reasons.append(next_window_reason(target))
+                why.append(next_window_reason(target))
     elif general is not None and passed is None:
         decision = "inconclusive"
-        reasons.append(_("the general set could not be measured"))
+        why.append(GENERAL_UNMEASURED)
     elif general is not None and not passed:
         decision = "keep"
     else:
         decision = "promote"
-        reasons.append(_("{p}, below {alpha}").format(p=p_text(p), alpha=f"{alpha:.2g}"))
-    for score in (base, new):
-        if score.failed:
-            reasons.append(
-                n_(
-                    "{name} has no score for {n} case", "{name} has no score for {n} cases", score.failed
-                ).format(name=score.name, n=score.failed)
-            )
+        why.append(p_reason(p, alpha))
+    why += [no_score(score.name, score.failed) for score in (base, new) if score.failed]
     if worst is not None and not worst.passed:
-        reasons.append(minority_reason(worst))
-    if general is None:
-        reasons.append(_("external scores do not cover general text"))
-    else:
-        reasons += general_reasons(general)
-    return Verdict(
+        why.append(minority_reason(worst))
+    why += [EXTERNAL] if general is None else general_reasons(general, MARGIN)
+    verdict = Verdict(
         decision=decision,
         n_cases=len(paired.clusters),
         n_groups=groups,
@@ -311,14 +299,6 @@ def _decide(
         general=list(general or ()),
         worst_tenth=worst,
         needed_cases=needed,
-        reasons=reasons,
-        sentence=verdict_sentence(
-            decision,
-            size,
-            p,
-            needed,
-            reasons,
-            rows=not paired.lower_is_better,
-            worse=decision == "keep" and (delta or 0.0) <= 0,
-        ),
+        why=why,
     )
+    return in_words(verdict)

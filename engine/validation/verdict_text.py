@@ -1,20 +1,45 @@
-"""The verdict in words: figures, reasons and the sentence."""
+"""The verdict in words: figures, reasons and the sentence, in the language of the reader. Imports nothing heavy.
+
+A verdict holds its reasons as data (`VerdictReason`); the functions that make them and say them stand here together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
 
 from engine.core.i18n import N_, _, n_, with_percent
-from engine.validation.general import MARGIN
-from engine.validation.report import GeneralPart, WorstTenth
+from engine.validation.report import GeneralPart, Verdict, VerdictReason, WorstTenth
 
 
-def minority_reason(worst: WorstTenth) -> str:
-    return n_(
-        "the worst tenth, {n} group of conversations, is {loss} worse, the limit is {limit}",
-        "the worst tenth, {n} groups of conversations, is {loss} worse, the limit is {limit}",
-        worst.groups,
-    ).format(n=worst.groups, loss=percent(worst.loss), limit=percent(worst.limit))
+def few_groups(have: int, needed: int) -> VerdictReason:
+    return VerdictReason("few_groups", {"have": have, "needed": needed})
+
+
+def p_reason(p: float, alpha: float) -> VerdictReason:
+    """p against alpha, whichever is below."""
+    return VerdictReason("significant" if p < alpha else "not_significant", {"p": p, "alpha": alpha})
+
+
+def no_score(name: str, cases: int) -> VerdictReason:
+    return VerdictReason("no_score", {"name": name, "n": cases})
+
+
+def minority_reason(worst: WorstTenth) -> VerdictReason:
+    return VerdictReason("minority", {"n": worst.groups, "loss": worst.loss, "limit": worst.limit})
+
+
+def next_window_reason(groups: int) -> VerdictReason:
+    """The test set that would decide."""
+    return VerdictReason("next_window", {"n": groups})
+
+
+NOT_BETTER = VerdictReason("not_better")
+GENERAL_UNMEASURED = VerdictReason("general_unmeasured")
+EXTERNAL = VerdictReason("external")
+"""External scores do not cover general text."""
 
 
 LANGUAGES = {
@@ -27,7 +52,7 @@ LANGUAGES = {
 }
 
 
-def general_reasons(parts: Sequence[GeneralPart]) -> list[str]:
+def general_reasons(parts: Sequence[GeneralPart], margin: float) -> list[VerdictReason]:
     """What is lost, named as closely as possible, then the texts that do not count."""
     reasons = []
     lost = [part for part in parts if part.passed is False]
@@ -39,54 +64,156 @@ def general_reasons(parts: Sequence[GeneralPart]) -> list[str]:
         )
         here = [part for part in here if part.kind == closest]
         if here:
-            reasons.append(_lost(here, against))
+            values: dict[str, str | int | float | list[str]] = {
+                "kind": closest,
+                "names": [part.name for part in here],
+                "against": against,
+                "upper": max(part.upper95 or 0.0 for part in here),
+                "margin": margin,
+            }
+            reasons.append(VerdictReason("general_lost", values))
     unknown = [part.name for part in parts if part.kind == "text" and not part.counted and not part.against]
     if unknown:
-        reasons.append(
-            n_(
-                "the general text {names} does not count: the base is no better than guessing there",
-                "the general texts {names} do not count: the base is no better than guessing there",
-                len(unknown),
-            ).format(names=_(", ").join(unknown))
-        )
+        reasons.append(VerdictReason("general_unknown", {"names": unknown}))
     reasons += [
-        _("{first}, the first model of its line, could not be compared on general text").format(
-            first=part.against
-        )
+        VerdictReason("first_not_compared", {"first": part.against})
         for part in parts
         if part.against and part.kind == "all" and not part.blocks
     ]
     return reasons
 
 
-def _lost(parts: Sequence[GeneralPart], against: str) -> str:
+def reason_text(reason: VerdictReason) -> str:
+    """A reason in words; "" for a code or values that a later version wrote."""
+    say = _SAID.get(reason.code)
+    try:
+        return say(reason.values) if say is not None else ""
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
+def reasons_of(verdict: Verdict) -> list[str]:
+    """The reasons in the language of the reader; where they are not stored as data, as they were written."""
+    if not verdict.why:
+        return list(verdict.reasons)
+    written = [*verdict.reasons, *[""] * len(verdict.why)]
+    said = [reason_text(why) or old for why, old in zip(verdict.why, written, strict=False)]
+    return [text for text in said if text]
+
+
+def sentence_of(verdict: Verdict) -> str:
+    """The verdict as one or two sentences in the language of the reader.
+
+    A report of an earlier version says it as it was written where the sentence needs a reason.
+    """
+    reasons = reasons_of(verdict) if verdict.why else []
+    rows = not verdict.noninferiority and verdict.base.nll_per_byte is None
+    base = verdict.base.mean if rows else verdict.base.nll_per_byte
+    said = _sentence(
+        verdict.decision,
+        relative_size(verdict.delta, abs(base or 0.0)),
+        verdict.p_value,
+        verdict.needed_cases,
+        reasons,
+        rows=rows,
+        worse=verdict.decision == "keep" and (verdict.delta or 0.0) <= 0,
+    )
+    return said or verdict.sentence
+
+
+def in_words(verdict: Verdict) -> Verdict:
+    """The verdict with its reasons and its sentence written in the language of this process."""
+    written = msgspec.structs.replace(verdict, reasons=[reason_text(reason) for reason in verdict.why])
+    return msgspec.structs.replace(written, sentence=sentence_of(written))
+
+
+def _few_groups(values: Mapping[str, Any]) -> str:
+    return n_(
+        "{have} group of conversations, {needed} are needed",
+        "{have} groups of conversations, {needed} are needed",
+        values["have"],
+    ).format(**values)
+
+
+def _not_significant(values: Mapping[str, Any]) -> str:
+    return _("{p}, below {alpha} is needed").format(p=p_text(values["p"]), alpha=f"{values['alpha']:.2g}")
+
+
+def _significant(values: Mapping[str, Any]) -> str:
+    return _("{p}, below {alpha}").format(p=p_text(values["p"]), alpha=f"{values['alpha']:.2g}")
+
+
+def _no_score(values: Mapping[str, Any]) -> str:
+    return n_("{name} has no score for {n} case", "{name} has no score for {n} cases", values["n"]).format(
+        **values
+    )
+
+
+def _minority(values: Mapping[str, Any]) -> str:
+    return n_(
+        "the worst tenth, {n} group of conversations, is {loss} worse, the limit is {limit}",
+        "the worst tenth, {n} groups of conversations, is {loss} worse, the limit is {limit}",
+        values["n"],
+    ).format(n=values["n"], loss=percent(values["loss"]), limit=percent(values["limit"]))
+
+
+def _next_window(values: Mapping[str, Any]) -> str:
+    return n_(
+        "a test set of {n} group would decide it at its first look",
+        "a test set of {n} groups would decide it at its first look",
+        values["n"],
+    ).format(**values)
+
+
+def _general_unknown(values: Mapping[str, Any]) -> str:
+    return n_(
+        "the general text {names} does not count: the base is no better than guessing there",
+        "the general texts {names} do not count: the base is no better than guessing there",
+        len(values["names"]),
+    ).format(names=_(", ").join(values["names"]))
+
+
+def _general_lost(values: Mapping[str, Any]) -> str:
     """One sentence about parts of one kind, with the largest loss among them."""
-    kind, names = parts[0].kind, [part.name for part in parts]
-    if kind == "text":
+    names = values["names"]
+    if values["kind"] == "text":
         where = n_("on the general text {names}", "on the general texts {names}", len(names)).format(
             names=_(", ").join(names)
         )
-    elif kind == "language":
+    elif values["kind"] == "language":
         labels = [_(LANGUAGES[name]) if name in LANGUAGES else _("other letters") for name in names]
         where = _("on general text in {languages}").format(languages=_(", ").join(labels))
     else:
         where = _("on general text")
-    worst = max(part.upper95 or 0.0 for part in parts)
     text = (
         _("{where} it may be up to {upper} worse than {first}, the first of its line; the limit is {margin}")
-        if against
+        if values["against"]
         else _("{where} it may be up to {upper} worse, the limit is {margin}")
     )
-    return text.format(where=where, upper=percent(worst), first=against, margin=percent(MARGIN))
+    return text.format(
+        where=where,
+        upper=percent(values["upper"]),
+        first=values["against"],
+        margin=percent(values["margin"]),
+    )
 
 
-def next_window_reason(groups: int) -> str:
-    """The test set that would decide."""
-    return n_(
-        "a test set of {n} group would decide it at its first look",
-        "a test set of {n} groups would decide it at its first look",
-        groups,
-    ).format(n=groups)
+_SAID: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "few_groups": _few_groups,
+    "not_better": lambda _values: _("it is not better"),
+    "significant": _significant,
+    "not_significant": _not_significant,
+    "next_window": _next_window,
+    "general_unmeasured": lambda _values: _("the general set could not be measured"),
+    "no_score": _no_score,
+    "minority": _minority,
+    "external": lambda _values: _("external scores do not cover general text"),
+    "general_lost": _general_lost,
+    "general_unknown": _general_unknown,
+    "first_not_compared": lambda values: _(
+        "{first}, the first model of its line, could not be compared on general text"
+    ).format(**values),
+}
 
 
 def percent(value: float) -> str:
@@ -114,26 +241,28 @@ def relative_size(delta: float | None, scale: float) -> str:
     )
 
 
-def verdict_sentence(
+def _sentence(
     decision: str,
     size: str,
     p: float | None,
     needed: int | None,
-    reasons: list[str],
+    reasons: Sequence[str],
     *,
     rows: bool,
     worse: bool,
 ) -> str:
-    """The verdict as one or two sentences."""
+    """ "" where it needs a reason and there is none."""
     if decision == "promote":
         return _("PROMOTE — {size}, {p}.").format(size=size, p=p_text(p or 0.0))
     if decision == "inconclusive":
+        if not reasons:
+            return ""
         text = _("INCONCLUSIVE — {reason}.").format(reason=reasons[0])
         return text + (" " + _missing(needed, rows) if needed else "")
     if needed is not None and p is not None:
         return _("KEEP BASE — {size}, {p}.").format(size=size, p=p_text(p)) + " " + _more_needed(needed, rows)
     if not worse:
-        return _("KEEP BASE — {size}: {reason}.").format(size=size, reason=reasons[0])
+        return _("KEEP BASE — {size}: {reason}.").format(size=size, reason=reasons[0]) if reasons else ""
     return _("KEEP BASE — {size}.").format(size=size)
 
 

@@ -13,7 +13,8 @@ from engine.inference.loader import open_language_model
 from engine.validation.answers import pick_questions
 from engine.validation.cases import cut_cases
 from engine.validation.report import ServedCheck
-from engine.validation.served import check_served, served_sentences
+from engine.validation.served import check_served
+from engine.validation.served_text import served_sentences
 from tests.export_models import write_gguf, write_lora
 from tests.hf_models import KNOWN
 from tests.models import talk

@@ -193,7 +193,9 @@ class RunPrinter:
         """Add one record to the view and print it if it matters to the user. Raises OSError of the stream."""
         from engine.runs.event_text import describe
         from engine.runs.events import EpochDone, Finished, Progress, StageChanged, Started, Step
+        from engine.validation.verdict_event import in_own_language
 
+        record = in_own_language(record)
         event = record.event
         self.view.apply(record)
         if self._quiet or isinstance(event, Finished):

@@ -22,6 +22,7 @@ from engine.runs.journal import JournalReader
 from engine.runs.rundir import RunDir, list_runs, summarise
 from engine.runs.view import RunView
 from engine.runs.work import work_done
+from engine.validation.verdict_event import in_own_language
 from tui.widgets.header import HeaderStatus
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class _Followed:
         if self.reader.restarts != self.restarts:
             self.restarts, self.view = self.reader.restarts, RunView(self.run_dir.spec)
         for record in records:
-            self.view.apply(record)
+            self.view.apply(in_own_language(record))
 
 
 class RunBoard:

@@ -24,6 +24,7 @@ from tui.cli.commands import (
     schedule,
     train,
     validate,
+    verdicts,
     workspace,
 )
 
@@ -37,6 +38,7 @@ GROUPS: tuple[Callable[[typer.Typer], None], ...] = (
     train.register,
     evolve.register,
     validate.register,
+    verdicts.register,
     chat.register,
     runs.register,
     models.register,

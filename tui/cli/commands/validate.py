@@ -141,14 +141,14 @@ def _compare_models(ws: Workspace, base: str | None, new: str, promote: bool) ->
     if finished is not None and finished.report:
         report = load_report(Path(finished.report))
         if report is not None:
-            for line in _report_lines(report):
+            for line in report_lines(report):
                 output.echo(line)
     return conclude(followed)
 
 
-def _report_lines(report: ValidationReport) -> list[str]:
+def report_lines(report: ValidationReport) -> list[str]:
     """The measures as a table, the reasons, the served-path check, and the answers of both models."""
-    from engine.validation.served import served_sentences
+    from engine.validation.served_text import served_sentences
     from tui.terminal.text import fit
 
     lines = ["", *_table(report.measures), *_verdict_lines(report.verdict)]
@@ -187,7 +187,9 @@ def _number(value: float | None) -> str:
 
 
 def _verdict_lines(verdict: Verdict) -> list[str]:
+    from engine.validation.verdict_text import reasons_of
+
     count = n_("{n} case in {groups} groups", "{n} cases in {groups} groups", verdict.n_cases).format(
         n=verdict.n_cases, groups=verdict.n_groups
     )
-    return [count, *(f"- {reason}" for reason in verdict.reasons)]
+    return [count, *(f"- {reason}" for reason in reasons_of(verdict))]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from textual.content import Content
 
 from engine.core.i18n import N_, _, n_, with_percent
 from engine.validation.report import Measure, ValidationReport, Verdict
 from engine.validation.sequential import alpha_for
+from engine.validation.served_text import served_sentences
+from engine.validation.summary_text import plain_sentences
+from engine.validation.verdict_text import reasons_of, sentence_of
 from tui.tabs.validate.reader import OpenWindow
 from tui.terminal.glyphs import Glyphs
 from tui.terminal.text import cells, fit, safe
@@ -23,6 +26,8 @@ NAMES = {
     "similarity": N_("similarity"),
 }
 """Names of measures; others are shown unchanged."""
+NEITHER_WAY = frozenset(("length",))
+"""Measures of which neither more nor less is better."""
 UNITS = {"bits/byte": N_("bits/byte"), "bytes": N_("bytes"), "share": N_("share")}
 DECISIONS = {"promote": N_("PROMOTE"), "keep": N_("KEEP BASE"), "inconclusive": N_("INCONCLUSIVE")}
 DECISION_STYLE = {"promote": "$text-success", "keep": "$text-warning", "inconclusive": "$text-warning"}
@@ -35,13 +40,18 @@ MAX_INTERVAL = 15
 MIN_INTERVAL = 7
 
 
+def decision_sign(decision: str, glyphs: Glyphs) -> str:
+    """The glyph of a decision."""
+    return {"promote": glyphs.done, "keep": glyphs.kept}.get(decision, glyphs.alert)
+
+
 def verdict_line(verdict: Verdict, glyphs: Glyphs) -> Content:
     """The decision with its glyph and colour, and the sentence that explains it."""
-    sign = {"promote": glyphs.done, "keep": glyphs.kept}.get(verdict.decision, glyphs.alert)
+    sign = decision_sign(verdict.decision, glyphs)
     decision = DECISIONS.get(verdict.decision, verdict.decision)
     style = DECISION_STYLE.get(verdict.decision, "")
     return Content.assemble(
-        safe(f"{sign} {_(decision)}", f"{style} bold"), " — ", safe(_without_decision(verdict.sentence))
+        safe(f"{sign} {_(decision)}", f"{style} bold"), " — ", safe(_without_decision(sentence_of(verdict)))
     )
 
 
@@ -75,15 +85,29 @@ def better(measure: Measure) -> bool | None:
     """Whether the difference is a gain beyond its interval; None where zero lies inside, or nothing is known."""
     if measure.low is None or measure.high is None or measure.low <= 0 <= measure.high:
         return None
+    if measure.name in NEITHER_WAY:
+        return None
     return (measure.high < 0) == measure.lower_is_better
 
 
-def interval(measure: Measure, width: int, glyphs: Glyphs) -> str:
-    """The interval in `width` cells, zero in the middle, scaled to itself: `├──●─┤` next to or over `┊`."""
+def reach_of(measures: Iterable[Measure]) -> dict[str, float]:
+    """The largest figure of each unit: intervals of one unit are drawn to one scale."""
+    reach: dict[str, float] = {}
+    for measure in measures:
+        figures = [abs(x) for x in (measure.low, measure.high, measure.delta) if x is not None]
+        reach[measure.unit] = max([reach.get(measure.unit, 0.0), *figures])
+    return reach
+
+
+def interval(measure: Measure, width: int, glyphs: Glyphs, reach: float = 0.0) -> str:
+    """The interval in `width` cells, zero in the middle: `├──●─┤` next to or over `┊`.
+
+    `reach` is the figure at either end; 0: the largest of the measure itself.
+    """
     if measure.delta is None or measure.low is None or measure.high is None:
         return " " * width
     left, line, right, zero, mark = ("|", "-", "|", ":", "o") if glyphs.ascii else ("├", "─", "┤", "┊", "●")
-    reach = max(abs(measure.low), abs(measure.high), abs(measure.delta)) or 1.0
+    reach = reach or max(abs(measure.low), abs(measure.high), abs(measure.delta)) or 1.0
     half = width // 2
 
     def place(value: float) -> int:
@@ -99,6 +123,19 @@ def interval(measure: Measure, width: int, glyphs: Glyphs) -> str:
     return "".join(drawn)
 
 
+def measures_text(report: ValidationReport, width: int, glyphs: Glyphs) -> Content:
+    """The panel: what changed for the person, the models, the table, and the details of the verdict."""
+    verdict = report.verdict
+    names = _("base {base}\nnew  {new}").format(base=verdict.base.name, new=verdict.new.name)
+    parts = [
+        safe(" ".join(plain_sentences(report))),
+        safe(names, "$foreground-muted"),
+        measure_table(report, width, glyphs),
+        Content("\n").join([safe(line, "$foreground-muted") for line in facts_lines(report)]),
+    ]
+    return Content("\n\n").join([part for part in parts if part.plain])
+
+
 def measure_table(report: ValidationReport, width: int, glyphs: Glyphs) -> Content:
     """The whole table for a panel of `width` cells; the drawn intervals are dropped first in a narrow one."""
     bar = min(MAX_INTERVAL, width - MIN_NAME - 3 * FIGURE_CELLS - 2)
@@ -106,11 +143,12 @@ def measure_table(report: ValidationReport, width: int, glyphs: Glyphs) -> Conte
     room = max(6, width - 3 * FIGURE_CELLS - bar - 2)
     head = fit(_("Measure"), room) + "".join(_right(text) for text in (_("Base"), _("New"), "Δ"))
     lines = [safe(head + ("  " + fit(with_percent("95"), bar) if bar else ""), "$foreground-muted")]
-    lines += [_line(measure, room, bar, glyphs) for measure in report.measures]
+    reach = reach_of(report.measures)
+    lines += [_line(measure, room, bar, glyphs, reach[measure.unit]) for measure in report.measures]
     return Content("\n").join(lines)
 
 
-def _line(measure: Measure, room: int, bar: int, glyphs: Glyphs) -> Content:
+def _line(measure: Measure, room: int, bar: int, glyphs: Glyphs, reach: float) -> Content:
     unit = _(UNITS.get(measure.unit, measure.unit))
     name = name_of(measure)
     label = _("{name}, {unit}").format(name=name, unit=unit) if unit else name
@@ -123,7 +161,7 @@ def _line(measure: Measure, room: int, bar: int, glyphs: Glyphs) -> Content:
         safe(_right(number(measure.base)) + _right(number(measure.new))),
         safe(_right(number(measure.delta, signed=True)), style),
     ]
-    parts.append(safe(f" {sign}" + (interval(measure, bar, glyphs) if bar else ""), style))
+    parts.append(safe(f" {sign}" + (interval(measure, bar, glyphs, reach) if bar else ""), style))
     return Content.assemble(*parts)
 
 
@@ -155,6 +193,8 @@ def facts_lines(report: ValidationReport) -> Sequence[str]:
                 change=f"{worst.loss * 100:+.1f}".replace("-", "−"), limit=f"+{worst.limit * 100:.0f}"
             )
         )
+    if report.served is not None:
+        lines += served_sentences(report.served)
     if report.split == "hash":
         lines.append(_("split by hash: the conversations have no dates"))
     if report.cut_share > 0:
@@ -163,7 +203,7 @@ def facts_lines(report: ValidationReport) -> Sequence[str]:
                 share=f"{report.cut_share * 100:.1f}"
             )
         )
-    return lines + list(verdict.reasons)
+    return lines + reasons_of(verdict)
 
 
 def judge_question(base: str, new: str, window: OpenWindow | None, *, again: bool) -> str:
@@ -192,8 +232,11 @@ def judge_question(base: str, new: str, window: OpenWindow | None, *, again: boo
     return f"{question} {cost}"
 
 
-def empty_text(pair: tuple[str, str] | None, any_model: bool) -> Content:
-    """The text before the first verdict. `pair` are the models that can be validated: the one in use and the new one."""
+def empty_text(pair: tuple[str, str] | None, any_model: bool, *, any_verdict: bool = False) -> Content:
+    """The text where no verdict is. `pair` are the models that can be validated: the one in use and the new one.
+
+    `any_verdict`: other models have one.
+    """
     if pair is not None:
         line = _("enter   validate {new} against {base}").format(base=pair[0], new=pair[1])
     elif any_model:
@@ -203,6 +246,9 @@ def empty_text(pair: tuple[str, str] | None, any_model: bool) -> Content:
     else:
         line = _("There is no model yet: train one on the Train tab (1, then n).")
     need = _("A verdict needs about 60 conversations: a test set of 20 groups that no model has seen.")
+    if any_verdict and pair is not None:
+        title = _("{new} has not been judged against {base} yet.").format(base=pair[0], new=pair[1])
+        return Content("\n").join([safe(title, "bold"), Content(""), safe(line)])
     return Content("\n").join(
         [safe(_("No model has been validated yet."), "bold"), Content(""), safe(line), safe(need)]
     )

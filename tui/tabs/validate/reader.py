@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 from engine.core.errors import BadInput, H2QError
 from engine.core.paths import Workspace
 from engine.corpus.clusters import current_window
-from engine.corpus.review.store import ReviewStore
-from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
 from engine.models.registry import (
+    STAMP_FORMAT,
     Promotion,
     PromotionBackup,
     backups,
@@ -20,7 +23,10 @@ from engine.models.registry import (
     promote,
     rollback,
 )
-from engine.validation.report import ValidationReport, list_reports, load_report
+from engine.validation.report import BlindVote
+from engine.validation.stored_verdicts import StoredVerdict, VerdictFiles, read_conversation
+from engine.validation.verdict_export import export_verdict, verdict_folder
+from engine.validation.votes import remove_vote, save_vote
 from tui.host.shutdown import uninterruptible
 
 
@@ -39,68 +45,67 @@ class OpenWindow:
 class ModelState:
     """The reports, and the models that can be validated, promoted and rolled back to."""
 
-    report: ValidationReport | None = None
-    """The newest one."""
-    judged: ValidationReport | None = None
-    """The newest one of `pair`."""
+    verdicts: tuple[StoredVerdict, ...] = ()
+    """Newest first."""
     window: OpenWindow | None = None
     """None before the first corpus build with a test set."""
     in_use: str = ""
     """Name of the model in use, "" for none."""
-    candidates: tuple[str, ...] = ()
-    """Names of the other models, newest first."""
+    since: float | None = None
+    """When it was put into use, in seconds since the epoch; None where no backup tells."""
+    models: tuple[str, ...] = ()
+    """Names of all models, newest first."""
     backup: PromotionBackup | None = None
-    """What a rollback would restore."""
+    """What a rollback would restore: the newest backup with another model in use."""
     problem: str = ""
 
     @property
     def pair(self) -> tuple[str, str] | None:
         """Base and new model of the next validation: the model in use and the newest other one."""
+        others = [name for name in self.models if name != self.in_use]
         if not self.in_use:
-            return (self.candidates[1], self.candidates[0]) if len(self.candidates) > 1 else None
-        return (self.in_use, self.candidates[0]) if self.candidates else None
+            return (others[1], others[0]) if len(others) > 1 else None
+        return (self.in_use, others[0]) if others else None
 
     @property
     def any_model(self) -> bool:
-        return bool(self.in_use or self.candidates)
+        return bool(self.in_use or self.models)
+
+    @property
+    def unjudged(self) -> tuple[str, str] | None:
+        """`pair` where it has no verdict yet."""
+        known = {verdict.pair for verdict in self.verdicts}
+        return self.pair if self.pair is not None and self.pair not in known else None
 
 
-def read_state(workspace: Workspace) -> ModelState:
+def read_state(workspace: Workspace, files: VerdictFiles) -> ModelState:
     """Reads the reports, the test set and the models."""
     problem = ""
     try:
         used = in_use(workspace) or ""
     except BadInput as error:
         used, problem = "", str(error)
-    state = ModelState(
+    saved = backups(workspace)
+    return ModelState(
+        verdicts=files.read(workspace),
         in_use=used,
-        candidates=tuple(card.name for card in list_models(workspace) if card.name != used),
-        backup=next(iter(backups(workspace)), None),
+        since=used_since(used, saved),
+        models=tuple(card.name for card in list_models(workspace)),
+        backup=next((backup for backup in saved if backup.readable and backup.model != used), None),
         problem=problem,
         window=_open_window(workspace),
     )
-    newest, judged = _newest_reports(workspace, state.pair)
-    return replace(state, report=newest, judged=judged)
 
 
-def _newest_reports(
-    workspace: Workspace, pair: tuple[str, str] | None
-) -> tuple[ValidationReport | None, ValidationReport | None]:
-    """The newest report, and the newest one of `pair`; broken files are skipped."""
-    newest = None
-    for file in list_reports(workspace):
-        try:
-            report = load_report(file)
-        except BadInput:
-            continue
-        if report is None:
-            continue
-        newest = newest or report
-        if pair is None:
+def used_since(used: str, saved: Sequence[PromotionBackup]) -> float | None:
+    """When `used` was put into use, by the backups, newest first: each holds what was in use before its stamp."""
+    since = None
+    for backup in saved:
+        with suppress(ValueError, OverflowError):
+            since = time.mktime(time.strptime(backup.stamp, STAMP_FORMAT))
+        if backup.model != used:
             break
-        if (report.verdict.base.name, report.verdict.new.name) == pair:
-            return newest, report
-    return newest, None
+    return since
 
 
 def _open_window(workspace: Workspace) -> OpenWindow | None:
@@ -114,20 +119,24 @@ def _open_window(workspace: Workspace) -> OpenWindow | None:
     return None if window is None else OpenWindow(window.id, len(window.clusters), window.looks)
 
 
-def read_conversation(workspace: Workspace, id_: str) -> Conversation | None:
-    """A conversation as it is trained on; None when memory has it no more, or cannot be read."""
-    try:
-        with MemoryStore(workspace.memory_db, readonly=True) as store:
-            conversation = store.get(id_)
-        if conversation is None:
-            return None
-        with ReviewStore(workspace.memory_db, readonly=True) as review:
-            return review.as_trained(conversation)
-    except (H2QError, sqlite3.Error):
-        return None
-
-
 def change_model(workspace: Workspace, name: str, stamp: str | None) -> Promotion:
     """Promotes `name`, or rolls back to the backup `stamp` where `name` is "". Raises H2QError and OSError."""
     with uninterruptible():
         return promote(workspace, name) if name else rollback(workspace, stamp)
+
+
+def vote(file: Path, case: str, choice: str) -> None:
+    """Stores a blind vote in the report; "" takes it back. Raises H2QError and OSError."""
+    with uninterruptible():
+        if choice:
+            save_vote(file, BlindVote(conversation=case, choice=choice, at=time.time()))
+        else:
+            remove_vote(file, case)
+
+
+def export(workspace: Workspace, verdict: StoredVerdict) -> Path:
+    """Writes a verdict into the workspace's exports; returns the folder. Raises H2QError and OSError."""
+    folder = verdict_folder(workspace, verdict.report)
+    with uninterruptible():
+        export_verdict(verdict.report, folder, lambda id_: read_conversation(workspace, id_))
+    return folder

@@ -1,14 +1,16 @@
-"""The Validate tab: the verdict, every measure with its interval, and the cases side by side."""
+"""The Validate tab: the verdicts, every measure with its interval, and the cases side by side."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Horizontal, VerticalScroll
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
@@ -21,39 +23,51 @@ from engine.runs.event_text import stage_name
 from engine.runs.kinds import KINDS, RunKind, ValidateParams
 from engine.runs.spec import make_spec
 from engine.validation.report import ValidationReport
+from engine.validation.stored_verdicts import StoredVerdict, VerdictFiles, read_conversation
+from engine.validation.votes import EQUAL, LEFT, RIGHT, choice_of, new_is_left, vote_on
 from tui.actions import AppAction
 from tui.host.launch import launch_uninterrupted
 from tui.host.run_follower import RunUpdated
 from tui.screens.ask import Confirm
 from tui.tabs.base import Tab
 from tui.tabs.validate import reader
-from tui.tabs.validate.cases import CaseEntry, CaseView, case_blocks, list_cases
+from tui.tabs.validate.cases import CaseDeck, CaseEntry, CaseGroup, CaseView, Sides, case_blocks
 from tui.tabs.validate.measures import (
     empty_text,
-    facts_lines,
     judge_question,
-    measure_table,
+    measures_text,
     verdict_line,
 )
 from tui.tabs.validate.reader import ModelState
+from tui.tabs.validate.verdict_list import VerdictList, used_line
 from tui.terminal.text import safe
+from tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
     from tui.host.app_host import AppHost
 
 REPORT_RUNS = tuple(kind for kind, info in KINDS.items() if info.validates)
 """Kinds of runs that end with a report."""
+SHORT, TALL = 28, 36
+"""Lines of the tab up to which the list of verdicts has two rows, and from which it has eight."""
+
+SWITCH_CELLS = 44
+"""Cells of the cases from which the switch between them is spelt out."""
 
 
 class ValidateTab(Tab):
-    """Shows the newest report; validates, promotes and rolls back."""
+    """Shows the verdict under the cursor; validates, votes, exports, promotes and rolls back."""
 
     TAB_ID: ClassVar[str] = "validate"
     TITLE: ClassVar[str] = N_("Validate")
-    FIRST_FOCUS: ClassVar[str] = "#validate-case"
+    FIRST_FOCUS: ClassVar[str] = "#validate-list"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "step(-1)", show=False),
+        Binding("right", "step(1)", show=False),
+    ]
 
     class StateRead(Message):
-        """The newest report and the models of the workspace."""
+        """The verdicts and the models of the workspace."""
 
         def __init__(self, state: ModelState) -> None:
             super().__init__()
@@ -74,32 +88,56 @@ class ValidateTab(Tab):
             super().__init__()
             self.promotion = promotion
 
+    class VoteSaved(Message):
+        """A vote stands in the report, or was taken back (`choice` is "")."""
+
+        def __init__(self, file: Path, case: str, choice: str) -> None:
+            super().__init__()
+            self.file = file
+            self.case = case
+            self.choice = choice
+
     def __init__(self, host: AppHost) -> None:
         super().__init__(host)
-        self.report: ValidationReport | None = None
+        self.shown: StoredVerdict | None = None
         """The one on the screen."""
-        self._newest: ValidationReport | None = None
-        self.cases: list[CaseEntry] = []
-        self.place = 0
-        self._diff = False
+        self.deck = CaseDeck()
+        self._files = VerdictFiles()
+        self._diff = True
+        self._revealed: set[tuple[str, str]] = set()
+        """Reports and cases whose sides were shown without a vote, until the app ends."""
         self._models = ModelState()
-        self._undo_stamp = ""
-        """Stamp of the backup that undoes the last promotion or rollback."""
+        self._newest = ""
+        """Id of the newest verdict; a newer one takes the cursor."""
+        self._undo: Callable[[], object] | None = None
+        """Undoes the last promotion, rollback or vote."""
         self._conversations: dict[str, Conversation | None] = {}
+        self._used = Static(id="validate-used")
+        self.verdicts = VerdictList()
+        self._list_panel = Vertical(self.verdicts, id="validate-verdicts", classes="panel")
         self._verdict = Static(id="validate-verdict")
         self._table = Static(id="validate-table")
         self._measures = VerticalScroll(self._table, id="validate-measures", classes="panel")
-        self.case_view = CaseView(self.move_case)
+        self.case_view = CaseView()
         self._panels = Horizontal(self._measures, self.case_view, id="validate-panels")
         self._empty = Static(id="validate-empty")
 
     def compose(self) -> ComposeResult:
+        yield self._used
+        yield self._list_panel
         yield self._verdict
         yield self._panels
         yield self._empty
 
     def on_mount(self) -> None:
+        self._list_panel.border_title = _("Verdicts")
         self._measures.border_title = _("Measures")
+        self._panels.display = self._list_panel.display = False
+
+    @property
+    def report(self) -> ValidationReport | None:
+        """The one on the screen."""
+        return self.shown.report if self.shown is not None else None
 
     def activate(self) -> None:
         self._load()
@@ -113,29 +151,56 @@ class ValidateTab(Tab):
             self.host.refresh_footer()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._draw_table)
+        self.set_class(self.size.height <= SHORT, "-short")
+        self.set_class(self.size.height >= TALL, "-tall")
+        self.call_after_refresh(self._draw_widths)
+        self._draw_used()
 
     # Reading
 
     @work(group="validate:load", exclusive=True, exit_on_error=False)
     async def _load(self) -> None:
-        self.post_message(self.StateRead(await asyncio.to_thread(reader.read_state, self.workspace)))
+        self.post_message(
+            self.StateRead(await asyncio.to_thread(reader.read_state, self.workspace, self._files))
+        )
 
     @on(StateRead)
     def _state_read(self, message: StateRead) -> None:
         self._models = message.state
         if message.state.problem:
             self.show_message(message.state.problem, "error")
-        report = message.state.report
-        if report != self._newest:
-            self._newest = self.report = report
-            self.cases = list_cases(report) if report is not None else []
-            self.place = 0
+        verdicts = message.state.verdicts
+        newest = verdicts[0].id if verdicts else ""
+        self.verdicts.show(message.state, self.host.glyphs)
+        if newest and newest != self._newest:
+            self._newest = newest
+            self.verdicts.move_to_id(newest)
+        self._show_cursor()
         self._draw()
+
+    @on(VirtualList.Highlighted)
+    def _highlighted(self, message: VirtualList.Highlighted) -> None:
+        message.stop()
+        self._show_cursor()
+        self._draw()
+
+    def _show_cursor(self) -> None:
+        """Takes the verdict under the cursor; a report that was read again keeps its place in the cases."""
+        id_ = self.verdicts.cursor_id
+        verdict = next((one for one in self._models.verdicts if one.id == id_), None)
+        if verdict == self.shown:
+            return
+        same = verdict is not None and self.shown is not None and verdict.file == self.shown.file
+        self.shown = verdict
+        if verdict is None or not same:
+            self.deck = CaseDeck(verdict.report if verdict is not None else None)
+            self._measures.scroll_home(animate=False)
+        else:
+            self.deck.replace(verdict.report)
 
     @work(group="validate:case", exclusive=True, exit_on_error=False)
     async def _read_case(self, id_: str) -> None:
-        conversation = await asyncio.to_thread(reader.read_conversation, self.workspace, id_)
+        conversation = await asyncio.to_thread(read_conversation, self.workspace, id_)
         self.post_message(self.CaseRead(id_, conversation))
 
     @on(CaseRead)
@@ -146,16 +211,24 @@ class ValidateTab(Tab):
     # Drawing
 
     def _draw(self) -> None:
-        has_report = self.report is not None
-        self._panels.display = has_report
-        self._empty.display = not has_report
-        if has_report:
-            self._draw_table()
+        has_rows = bool(self.verdicts.ids)
+        self._list_panel.display = bool(self._models.verdicts)
+        self._panels.display = self.report is not None
+        self._empty.display = self.report is None
+        if self.report is not None:
             self._draw_case()
+            # A panel that was hidden has its width after the next layout.
+            self.call_after_refresh(self._draw_widths)
         else:
-            self._empty.update(empty_text(self._models.pair, self._models.any_model))
+            judged = has_rows and bool(self._models.verdicts)
+            self._empty.update(empty_text(self._models.pair, self._models.any_model, any_verdict=judged))
+        self._draw_used()
         self._draw_verdict()
         self.host.refresh_footer()
+
+    def _draw_used(self) -> None:
+        self._used.display = self._models.any_model
+        self._used.update(safe(used_line(self._models, max(20, self.size.width - 2))))
 
     def _draw_verdict(self) -> None:
         line = self._run_line()
@@ -182,33 +255,64 @@ class ValidateTab(Tab):
             return safe(f"{self.host.glyphs.status(run.status)} {text}", "$text-accent")
         return None
 
+    def _draw_widths(self) -> None:
+        """What depends on the width of its panel."""
+        self._draw_table()
+        self.case_view.border_title = self._switch()
+
     def _draw_table(self) -> None:
         if self.report is None:
             return
         width = max(30, self._measures.scrollable_content_region.width)
-        facts = Content("\n").join([safe(line, "$foreground-muted") for line in facts_lines(self.report)])
-        names = safe(
-            _("base {base}\nnew  {new}").format(
-                base=self.report.verdict.base.name, new=self.report.verdict.new.name
-            )
-        )
-        table = measure_table(self.report, width, self.host.glyphs)
-        self._table.update(Content("\n").join([names, Content(""), table, Content(""), facts]))
+        self._table.update(measures_text(self.report, width, self.host.glyphs))
 
     def _draw_case(self) -> None:
-        if not self.cases:
-            self.case_view.border_title = _("Cases")
+        self.case_view.border_title = self._switch()
+        case = self.deck.current
+        title = case.title() if case is not None else ""
+        self.case_view.border_subtitle = safe(f"{title} · [ ] =" if self._blind else title)
+        if case is None:
             self.case_view.set_blocks([])
             return
-        case = self.cases[self.place]
-        self.case_view.border_title = case.title()
         id_ = case.conversation
         if id_ and id_ not in self._conversations:
             self._read_case(id_)
-        blocks = case_blocks(
-            case, self._conversations.get(id_), loaded=id_ in self._conversations, diff=self._diff
+        self.case_view.set_blocks(
+            case_blocks(
+                case,
+                self._conversations.get(id_),
+                self._sides(case),
+                loaded=id_ in self._conversations,
+            )
         )
-        self.case_view.set_blocks(blocks)
+
+    def _switch(self) -> Content:
+        """The groups with their keys; the one on the screen in brackets."""
+        labels = {
+            CaseGroup.QUESTIONS: _("questions {n}"),
+            CaseGroup.WINS: _("w wins {n}"),
+            CaseGroup.LOSSES: _("W losses {n}"),
+        }
+        if self.case_view.size.width < SWITCH_CELLS:
+            labels |= {CaseGroup.WINS: "w +{n}", CaseGroup.LOSSES: "W −{n}"}
+        parts = []
+        for group, label in labels.items():
+            text = label.format(n=self.deck.size(group))
+            parts.append(safe(f"[{text}]", "bold") if group is self.deck.group else safe(text))
+        return Content(" ").join(parts)
+
+    def _sides(self, case: CaseEntry) -> Sides:
+        """How the answers of a case are shown: blind until they are voted on or `d` shows whose they are."""
+        if self.shown is None or not case.is_question:
+            return Sides(diff=self._diff)
+        report = self.shown.report
+        vote = vote_on(report, case.key)
+        return Sides(
+            diff=self._diff,
+            blind=vote is None and (self.shown.id, case.key) not in self._revealed,
+            new_first=new_is_left(report.run_id, case.key),
+            vote=vote.choice if vote is not None else "",
+        )
 
     # Actions
 
@@ -216,48 +320,56 @@ class ValidateTab(Tab):
     def _validating(self) -> bool:
         return any(run.kind == RunKind.VALIDATE for run in self.host.board.live)
 
+    @property
+    def _pair(self) -> tuple[str, str] | None:
+        """The models under the cursor: those of a verdict, else those that wait for one."""
+        if self.shown is not None:
+            known = (self.shown.pair[1] in self._models.models) or self.shown.pair == self._models.pair
+            return self.shown.pair if known else None
+        return self._models.pair
+
+    @property
+    def _blind(self) -> bool:
+        case = self.deck.current
+        return case is not None and case.answer is not None and self._sides(case).blind
+
     def is_enabled(self, action: AppAction) -> bool:
-        validating = self._validating
         verdict = self.report.verdict if self.report is not None else None
+        case = self.deck.current
         rules = {
-            "run": self.report is not None or (self._models.pair is not None and not validating),
-            "diff": bool(self.cases) and self.cases[self.place].answer is not None,
-            "wins": any(case.gain > 0 for case in self.cases),
-            "losses": any(case.gain < 0 for case in self.cases),
+            "run": self.report is not None or (self._models.pair is not None and not self._validating),
+            "diff": case is not None and case.answer is not None,
+            "wins": self.deck.size(CaseGroup.WINS) > 0,
+            "losses": self.deck.size(CaseGroup.LOSSES) > 0,
+            "vote_left": self._blind,
+            "vote_right": self._blind,
+            "vote_equal": self._blind,
+            "export": self.report is not None,
             "promote": verdict is not None and verdict.new.name != self._models.in_use,
             "roll_back": self._models.backup is not None,
-            "undo": bool(self._undo_stamp),
-            "copy": bool(self.cases),
+            "undo": self._undo is not None,
+            "copy": case is not None,
         }
         return rules.get(action.verb, True)
 
     def action_run(self) -> None:
-        """Shows the verdict of the two models; where it is on the screen, or there is none, judges them.
+        """Shows the verdict from its beginning; where that is on the screen, or there is none, judges the models.
 
         Asks first where that takes another look at the test set: looks cannot be taken back.
         """
-        models = self._models
-        shown = self.report is not None and self.place == 0
-        known = models.judged or (self.report if models.pair is None else None)
-        if known is not None and not (shown and self.report == known):
-            self._show_report(known)
-        elif models.pair is not None and not self._validating:
-            base, new = models.pair
-            window = models.window
-            if self.report is None and (window is None or window.looks == 0):
-                self._launch(base, new)
-            else:
-                question = judge_question(base, new, window, again=models.judged is not None)
-                self._ask(question, lambda: self._launch(base, new))
-
-    def _show_report(self, report: ValidationReport) -> None:
-        """Shows a report from its first entry on."""
-        if report != self.report:
-            self.report, self.cases = report, list_cases(report)
-        self.place = 0
-        self._measures.scroll_home(animate=False)
-        self.case_view.scroll_home(animate=False)
-        self._draw()
+        if self.report is not None and not self.deck.at_start:
+            self.deck.rewind()
+            self._measures.scroll_home(animate=False)
+            self._draw()
+            return
+        pair, window = self._pair, self._models.window
+        if pair is None or self._validating:
+            return
+        if self.report is None and (window is None or window.looks == 0):
+            self._launch(*pair)
+        else:
+            question = judge_question(*pair, window, again=self.report is not None)
+            self._ask(question, lambda: self._launch(*pair))
 
     @work(group="validate:launch", exclusive=True, exit_on_error=False)
     async def _launch(self, base: str, new: str) -> None:
@@ -270,30 +382,82 @@ class ValidateTab(Tab):
         text = _("validating {new} against {base}: run {run}").format(new=new, base=base, run=spec.run_id)
         self.show_message(text, "success")
 
-    def move_case(self, by: int) -> None:
-        """Shows the case `by` places further, round at the ends."""
-        if self.cases:
-            self.place = (self.place + by) % len(self.cases)
-            self._draw_case()
-            self.host.refresh_footer()
+    def action_step(self, by: int) -> None:
+        """Shows the case `by` places further in its group, round at the ends."""
+        self.deck.step(by)
+        self._case_changed()
 
     def action_wins(self) -> None:
-        self._next_case(1)
+        self.deck.show(CaseGroup.WINS)
+        self._case_changed()
 
     def action_losses(self) -> None:
-        self._next_case(-1)
+        self.deck.show(CaseGroup.LOSSES)
+        self._case_changed()
 
-    def _next_case(self, sign: int) -> None:
-        """The next case that the new model won (1) or lost (-1), round at the end."""
-        for step in range(1, len(self.cases) + 1):
-            place = (self.place + step) % len(self.cases)
-            if self.cases[place].gain * sign > 0:
-                self.move_case(step)
-                return
+    def _case_changed(self) -> None:
+        self._draw_case()
+        self.host.refresh_footer()
 
     def action_diff(self) -> None:
-        self._diff = not self._diff
-        self._draw_case()
+        """Marks the differences, or not; first shows whose the answers are."""
+        case = self.deck.current
+        if self._blind and case is not None and self.shown is not None:
+            self._revealed.add((self.shown.id, case.key))
+            self._diff = True
+        else:
+            self._diff = not self._diff
+        self._case_changed()
+
+    def action_vote_left(self) -> None:
+        self._vote_for(LEFT)
+
+    def action_vote_right(self) -> None:
+        self._vote_for(RIGHT)
+
+    def action_vote_equal(self) -> None:
+        self._vote_for(EQUAL)
+
+    def _vote_for(self, side: str) -> None:
+        case = self.deck.current
+        if case is not None and self.shown is not None and self._blind:
+            choice = choice_of(self.shown.report.run_id, case.key, side)
+            self._save_vote(self.shown.file, case.key, choice)
+
+    @work(group="validate:vote", exit_on_error=False)
+    async def _save_vote(self, file: Path, case: str, choice: str) -> None:
+        try:
+            await asyncio.to_thread(reader.vote, file, case, choice)
+        except (H2QError, OSError) as problem:
+            self.show_message(error_text(problem), "error")
+            return
+        self.post_message(self.VoteSaved(file, case, choice))
+
+    @on(VoteSaved)
+    def _vote_saved(self, message: VoteSaved) -> None:
+        if message.choice:
+            self._undo = lambda: self._save_vote(message.file, message.case, "")
+            names = {"base": _("the base's answer"), "new": _("the new model's answer"), EQUAL: _("equal")}
+            self.show_message(
+                _("Voted: {choice}. u undoes it.").format(choice=names[message.choice]), "success"
+            )
+        else:
+            self._undo = None
+            self.show_message(_("The vote is taken back."))
+        self._load()
+
+    @work(group="validate:export", exclusive=True, exit_on_error=False)
+    async def action_export(self) -> None:
+        """Writes the verdict for people and programs."""
+        if self.shown is None:
+            return
+        try:
+            folder = await asyncio.to_thread(reader.export, self.workspace, self.shown)
+        except (H2QError, OSError) as problem:
+            self.show_message(error_text(problem), "error")
+            return
+        place = folder.relative_to(self.workspace.root)
+        self.show_message(_("written to {folder}; it holds your texts").format(folder=place), "success")
 
     def action_copy(self) -> None:
         self.app.copy_to_clipboard(self.case_view.plain_text)
@@ -324,9 +488,9 @@ class ValidateTab(Tab):
         self._ask(question, lambda: self._change_model(roll_back_to=backup.stamp))
 
     def action_undo(self) -> None:
-        """Undoes the last promotion or rollback."""
-        if self._undo_stamp:
-            self._change_model(roll_back_to=self._undo_stamp)
+        """Undoes the last promotion, rollback or vote."""
+        if self._undo is not None:
+            self._undo()
 
     def _ask(self, question: str, then: Callable[[], object]) -> None:
         def answered(yes: bool | None) -> None:
@@ -346,7 +510,8 @@ class ValidateTab(Tab):
 
     @on(ModelChanged)
     def _model_changed(self, message: ModelChanged) -> None:
-        self._undo_stamp = message.promotion.backup.rpartition(".")[2]
+        stamp = message.promotion.backup.rpartition(".")[2]
+        self._undo = lambda: self._change_model(roll_back_to=stamp)
         name = message.promotion.name or _("no model")
         self.show_message(_("In use now: {name}. u undoes it.").format(name=name), "success")
         self._load()

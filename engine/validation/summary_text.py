@@ -1,0 +1,78 @@
+"""What changed for the person, in plain sentences from a report. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from engine.core.i18n import _, n_
+from engine.validation.report import Measure, ValidationReport
+from engine.validation.verdict_text import percent
+from engine.validation.votes import count_votes
+
+SAME_LENGTH = 0.1
+"""Answers whose mean length differs by less than this share are as long."""
+SAME_LOSS = 0.0005
+"""General text that changed by less than this share is as good as before."""
+
+
+def plain_sentences(report: ValidationReport) -> list[str]:
+    """How many conversations it predicts better, how long its answers are, general text, blind votes."""
+    return [text for text in (_predicts(report), _length(report), _general(report), _votes(report)) if text]
+
+
+def _predicts(report: ValidationReport) -> str:
+    total = len(report.cases)
+    if not total:
+        return ""
+    better = sum(case.new < case.base for case in report.cases)
+    worse = sum(case.new > case.base for case in report.cases)
+    return n_(
+        "Of {n} held-out conversation it predicts {better} better and {worse} worse.",
+        "Of {n} held-out conversations it predicts {better} better and {worse} worse.",
+        total,
+    ).format(n=total, better=better, worse=worse)
+
+
+def _length(report: ValidationReport) -> str:
+    measure = _measure(report, "length")
+    if measure is None or measure.base is None or measure.new is None:
+        return ""
+    base, new = measure.base, measure.new
+    if abs(new - base) <= SAME_LENGTH * max(base, new, 1.0):
+        text = _("Its answers are as long as before ({new} bytes).").format(new=f"{new:.0f}")
+    elif new < base:
+        text = _("Its answers are shorter: {new} bytes instead of {base}.").format(
+            new=f"{new:.0f}", base=f"{base:.0f}"
+        )
+    else:
+        text = _("Its answers are longer: {new} bytes instead of {base}.").format(
+            new=f"{new:.0f}", base=f"{base:.0f}"
+        )
+    wanted = [len(answer.wanted.encode("utf-8", "replace")) for answer in report.answers if answer.wanted]
+    if not wanted:
+        return text
+    own = _("Those in your conversations have {wanted}.").format(wanted=f"{fmean(wanted):.0f}")
+    return f"{text} {own}"
+
+
+def _general(report: ValidationReport) -> str:
+    increase = report.verdict.noninferiority.get("increase")
+    if not isinstance(increase, float):
+        return ""
+    if abs(increase) < SAME_LOSS:
+        return _("General text: as good as before.")
+    if increase < 0:
+        return _("General text: {amount} better.").format(amount=percent(increase))
+    return _("General text: {amount} worse.").format(amount=percent(increase))
+
+
+def _votes(report: ValidationReport) -> str:
+    if not report.votes:
+        return ""
+    return _("Blind votes: {new} for the new model, {base} for the base, {equal} equal.").format(
+        **count_votes(report)
+    )
+
+
+def _measure(report: ValidationReport, name: str) -> Measure | None:
+    return next((measure for measure in report.measures if measure.name == name), None)
