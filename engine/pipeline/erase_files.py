@@ -1,4 +1,4 @@
-"""Rewrites the files of a workspace without erased conversations: datasets, exports, reports, journals, logs."""
+"""Rewrites the files of a workspace without erased conversations: datasets, exports, reports, journals, chats, logs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from engine.chats.store import erase_from_chats
 from engine.core.files import fsync_dir, write_bytes
 from engine.core.paths import Workspace
 from engine.corpus.export import DATASET_INFO
@@ -38,6 +39,7 @@ def erase_files(workspace: Workspace, erased: ErasedText) -> list[Path]:
     """Rewrites every file that holds one of the conversations; returns them. Raises OSError."""
     changed = [path for path in _data_files(workspace) if _erase_rows(path, erased)]
     changed += [path for path in _json_files(workspace) if _erase_values(path, erased)]
+    changed += erase_from_chats(workspace, erased.quotes)
     changed += [path for path in _logs(workspace) if _empty_log(path, erased)]
     changed += [folder for folder in _verdict_folders(workspace) if _remove_export(folder, erased)]
     return changed

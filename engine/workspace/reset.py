@@ -41,6 +41,7 @@ USER_DATA = (
     "ollama",
     "backups",
     "hive",
+    "chats",
     "last_training.json",
     "demo.json",
     "workspace.json",

@@ -111,5 +111,5 @@ async def test_chat_answers_with_a_base(ws: Workspace, tmp_path: Path, knowing_h
         await pilot.press("escape")
         tab.input.focus()
         await pilot.press(*["space" if c == " " else c for c in "What is your name?"], "enter")
-        await until(pilot, lambda: tab.session.last is not None and bool(tab.session.last.note), 60)
-        assert tab.session.last is not None and tab.session.last.answer.strip()
+        await until(pilot, lambda: tab.record.last is not None and not tab.is_answering, 60)
+        assert tab.record.last is not None and tab.record.last.text.strip()

@@ -72,7 +72,7 @@ async def test_an_answer_streams_in_and_can_be_kept_in_memory(ws: Workspace, kno
         assert "native-1 (in use)" in text_of(app)
         await pilot.press("h", "i", "space", "q", "enter")
         assert "hi q" in text_of(app)
-        await until(pilot, lambda: tab.session.last is not None and bool(tab.session.last.note), 60)
+        await until(pilot, lambda: tab.record.last is not None and not tab.is_answering, 60)
         assert "tokens/s" in text_of(app)
         await pilot.press("escape", "K")
         await until(pilot, lambda: "Stored in memory" in text_of(app))
@@ -80,9 +80,10 @@ async def test_an_answer_streams_in_and_can_be_kept_in_memory(ws: Workspace, kno
             (kept,) = store.conversations()
         assert kept.source == "chat"
         assert kept.turns[0].text == "hi q"
-        assert kept.turns[1].text == tab.session.exchanges[0].answer
+        assert kept.turns[1].text == tab.record.exchanges[0].text
+        assert "in memory" in text_of(app)
         await pilot.press("C")
-        assert not tab.session.exchanges
+        assert not tab.record.exchanges
         await pilot.press("u")
         assert "hi q" in text_of(app)
 
@@ -92,7 +93,7 @@ async def test_escape_stops_the_answer_and_keeps_its_text(
 ) -> None:
     add_model(ws, "native-1", 1.0)
 
-    async def endless(_self: object, _model: str, _messages: object) -> AsyncIterator[str]:
+    async def endless(_self: object, _model: str, _messages: object, _sampling: object) -> AsyncIterator[str]:
         while True:
             yield "字 [red]"
             await asyncio.sleep(0.01)
@@ -106,10 +107,10 @@ async def test_escape_stops_the_answer_and_keeps_its_text(
         await until(pilot, lambda: text_of(app).count("[red]") > 20)
         assert "esc stops" in text_of(app)
         await pilot.press("escape")
-        answer = tab.session.exchanges[0].answer
+        answer = tab.record.exchanges[0].text
         assert answer.startswith("字 [red]")
         await asyncio.sleep(0.05)
-        assert tab.session.exchanges[0].answer == answer
+        assert tab.record.exchanges[0].text == answer
         assert "stopped" in text_of(app)
 
 
@@ -118,7 +119,7 @@ async def test_a_growing_answer_is_painted_by_the_timer_and_not_for_each_token(
 ) -> None:
     add_model(ws, "native-1", 1.0)
 
-    async def quick(_self: object, _model: str, _messages: object) -> AsyncIterator[str]:
+    async def quick(_self: object, _model: str, _messages: object, _sampling: object) -> AsyncIterator[str]:
         for _n in range(400):
             yield "x "
             await asyncio.sleep(0.001)
@@ -137,17 +138,19 @@ async def test_a_growing_answer_is_painted_by_the_timer_and_not_for_each_token(
         tab = await opened(app)
         await until(pilot, lambda: tab.model == "native-1")
         painted: list[str] = []
-        append = tab.view.append
+        grow = tab.view.grow
 
-        def paint(text: str, kind: str = "") -> None:
+        def paint(index: int, version: int, text: str) -> None:
             painted.append(text)
-            append(text, kind)
+            grow(index, version, text)
 
-        monkeypatch.setattr(tab.view, "append", paint)
+        monkeypatch.setattr(tab.view, "grow", paint)
         await pilot.press("a", "enter")
-        await until(pilot, lambda: tab._answering is None)
-        assert "".join(painted) == "x " * 400
-        assert len(painted) <= len(flushes) < 400
+        await until(pilot, lambda: not tab.is_answering)
+        assert tab.record.exchanges[0].text == "x " * 400
+        assert ("x " * 400).startswith("".join(painted))
+        assert 0 < len(painted) <= len(flushes) < 400
+        assert tab.view.plain_text.count("x") == 400, "the end draws what no flush has drawn"
 
 
 async def test_a_failing_service_is_one_sentence_with_a_hint(
@@ -155,7 +158,7 @@ async def test_a_failing_service_is_one_sentence_with_a_hint(
 ) -> None:
     add_model(ws, "native-1", 1.0)
 
-    async def failing(_self: object, _model: str, _messages: object) -> AsyncIterator[str]:
+    async def failing(_self: object, _model: str, _messages: object, _sampling: object) -> AsyncIterator[str]:
         for piece in ("", None):
             if piece is None:
                 raise ServiceUnreachable("the inference service does not answer", hint="h2q-tui check")
@@ -179,7 +182,9 @@ async def test_new_lines_history_and_letters_in_the_field(
     add_model(ws, "native-1", 1.0)
     asked: list[str] = []
 
-    async def echo(_self: object, _model: str, messages: list[object]) -> AsyncIterator[str]:
+    async def echo(
+        _self: object, _model: str, messages: list[object], _sampling: object
+    ) -> AsyncIterator[str]:
         asked.append(messages[-1].content)  # type: ignore[attr-defined]
         yield "ok"
 
@@ -198,13 +203,15 @@ async def test_new_lines_history_and_letters_in_the_field(
         assert field.text == "d"
 
 
-async def test_again_replaces_the_answer_and_keeps_the_old_one_as_an_alternative(
+async def test_again_adds_a_version_and_the_arrows_walk_them(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_model(ws, "native-1", 1.0)
     answers = iter(["first", "second"])
 
-    async def one(_self: object, _model: str, messages: list[object]) -> AsyncIterator[str]:
+    async def one(
+        _self: object, _model: str, messages: list[object], _sampling: object
+    ) -> AsyncIterator[str]:
         assert len(messages) == 1
         yield next(answers)
 
@@ -217,9 +224,17 @@ async def test_again_replaces_the_answer_and_keeps_the_old_one_as_an_alternative
         await until(pilot, lambda: "first" in text_of(app))
         await pilot.press("escape", "r")
         await until(pilot, lambda: "second" in text_of(app))
-        assert "first" not in text_of(app)
-        tab.session.exchanges[0].kept = True
-        kept = tab.session.kept_conversation()
+        assert "first" not in text_of(app) and "‹ 2/2 ›" in text_of(app)
+        await pilot.press("left")
+        assert "first" in text_of(app) and "‹ 1/2 ›" in text_of(app)
+        await pilot.press("left")
+        assert "‹ 1/2 ›" in text_of(app)
+        await pilot.press("l")
+        assert "second" in text_of(app)
+        await pilot.press("K")
+        await until(pilot, lambda: "Stored in memory" in text_of(app))
+        with MemoryStore(ws.memory_db, readonly=True) as store:
+            (kept,) = store.conversations()
         assert kept.turns[1].text == "second"
         assert kept.turns[1].alternatives == ("first",)
 

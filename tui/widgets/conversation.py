@@ -8,12 +8,11 @@ from typing import ClassVar, NamedTuple
 from rich.cells import cell_len, get_character_cell_size
 from rich.segment import Segment
 from rich.style import Style
-from textual.binding import Binding, BindingType
 from textual.geometry import Size
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.terminal.text import fit, plain
+from tui.widgets.line_view import LineView
 
 LABEL_CELLS = (7, 9)
 """Cells of the names at the left, at least and at most."""
@@ -135,7 +134,7 @@ class _BlockLayout:
         return found
 
 
-class ConversationView(ScrollView, can_focus=True):
+class ConversationView(LineView):
     """Blocks one below the other; scrolls with the keys of a list.
 
     Text from data is drawn, never read as markup. `append` redraws the changed lines, and follows the end only for a
@@ -153,7 +152,6 @@ class ConversationView(ScrollView, can_focus=True):
         "conversation--trained",
     }
     DEFAULT_CSS = """
-    ConversationView { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     ConversationView > .conversation--dim { text-style: dim; }
     ConversationView > .conversation--redacted { color: $text-warning; text-style: bold; }
     ConversationView > .conversation--success { color: $text-success; }
@@ -162,27 +160,13 @@ class ConversationView(ScrollView, can_focus=True):
     ConversationView > .conversation--error { color: $text-error; }
     ConversationView > .conversation--head { color: $text-accent; text-style: bold; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "scroll_lines(1)", show=False),
-        Binding("up,k", "scroll_lines(-1)", show=False),
-        Binding("pagedown", "scroll_lines(10)", show=False),
-        Binding("pageup", "scroll_lines(-10)", show=False),
-        Binding("home,g", "scroll_top", show=False),
-        Binding("end,G", "scroll_bottom", show=False),
-    ]
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._blocks: list[TextBlock] = []
         self._layouts: list[_BlockLayout] = []
         self._starts: list[int] = []
-        self._layout_width = 0
         self._label_cells = LABEL_CELLS[0]
-
-    @property
-    def at_end(self) -> bool:
-        """Whether the last line is on the screen."""
-        return self.scroll_offset.y >= self.max_scroll_y
 
     @property
     def plain_text(self) -> str:
@@ -200,7 +184,7 @@ class ConversationView(ScrollView, can_focus=True):
         follow = self.at_end
         self._blocks.append(block)
         if self._layout_width:
-            self._starts.append(self._height)
+            self._starts.append(self._line_count)
             self._layouts.append(_BlockLayout(block, self._text_width))
             self._grown(self._starts[-1], follow)
 
@@ -230,19 +214,12 @@ class ConversationView(ScrollView, can_focus=True):
         return self._blocks
 
     @property
-    def _height(self) -> int:
+    def _line_count(self) -> int:
         return self._starts[-1] + len(self._layouts[-1].lines) if self._layouts else 0
 
     @property
     def _text_width(self) -> int:
         return max(8, self._layout_width - self._label_cells - 1)
-
-    def _grown(self, line: int, follow: bool) -> None:
-        if self._height != self.virtual_size.height:
-            self.virtual_size = Size(self._layout_width, self._height)
-        self.refresh_lines(line, self._height - line)
-        if follow:
-            self.scroll_to(y=self.max_scroll_y, animate=False, force=True)
 
     def _lay_out(self) -> None:
         self._layout_width = self.scrollable_content_region.width
@@ -259,24 +236,6 @@ class ConversationView(ScrollView, can_focus=True):
             height += len(layout.lines)
         self.virtual_size = Size(self._layout_width, height)
         self.refresh()
-
-    def on_resize(self) -> None:
-        if self.scrollable_content_region.width != self._layout_width:
-            share = self.scroll_offset.y / max(1, self._height)
-            at_end = self.at_end and self._height > self.size.height
-            self._lay_out()
-            self.scroll_to(
-                y=self.max_scroll_y if at_end else round(share * self._height), animate=False, force=True
-            )
-
-    def action_scroll_lines(self, by: int) -> None:
-        self.scroll_to(y=self.scroll_offset.y + by, animate=False, force=True)
-
-    def action_scroll_top(self) -> None:
-        self.scroll_to(y=0, animate=False, force=True)
-
-    def action_scroll_bottom(self) -> None:
-        self.scroll_to(y=self.max_scroll_y, animate=False, force=True)
 
     def render_line(self, y: int) -> Strip:
         """One line of the screen."""
@@ -297,7 +256,7 @@ class ConversationView(ScrollView, can_focus=True):
 
     def _place(self, number: int) -> int:
         """Index of the block of a line; -1 below the last."""
-        if number >= self._height:
+        if number >= self._line_count:
             return -1
         low, high = 0, len(self._starts)
         while high - low > 1:

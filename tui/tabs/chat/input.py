@@ -34,6 +34,11 @@ class ChatInput(TextArea):
         """Position in the history; its length while the user writes something new."""
         self._draft = ""
 
+    @property
+    def line_count(self) -> int:
+        """Lines of the text, as they are sent."""
+        return self.document.line_count
+
     def use_history(self, history: list[str]) -> None:
         """Continues a history; the list itself grows."""
         self.sent, self._place = history, len(history)

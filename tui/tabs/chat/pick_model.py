@@ -18,6 +18,8 @@ from tui.terminal.glyphs import Glyphs
 from tui.terminal.text import safe
 from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
 
+OTHER = "?"
+"""Id of the row that asks for a name or a path; no model is called so."""
 OLLAMA = "ollama:"
 """Prefix of the tag of an Ollama model."""
 
@@ -44,9 +46,12 @@ class PickModel(ModalScreen[str | None]):
         in_use: str,
         current: str,
         glyphs: Glyphs,
+        title: str = "",
     ) -> None:
-        """`tags` are the models of an Ollama on this machine; one is returned as `ollama:TAG`."""
+        """`tags` are the models of an Ollama on this machine; one is returned as `ollama:TAG`. OTHER is returned for a
+        model that is to be named."""
         super().__init__()
+        self._title = title or _("Models")
         self._bases = bases
         self._cards = cards
         self._tags = tags
@@ -57,7 +62,7 @@ class PickModel(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.border_title = _("Models")
+            box.border_title = safe(self._title)
             yield self._table
             yield Static(safe(_("enter select   esc back")))
 
@@ -69,6 +74,8 @@ class PickModel(ModalScreen[str | None]):
             ListRow(OLLAMA + tag, (ListCell(tag), ListCell("Ollama", "dim"), ListCell(""), ListCell("")))
             for tag in self._tags
         ]
+        other = ListCell(_("another one, by name, tag, path or BASE + ADAPTER"), "dim")
+        rows.append(ListRow(OTHER, (other, ListCell(""), ListCell(""), ListCell(""))))
         table.styles.height = max(1, min(15, len(rows)))
         table.set_ids([row.id for row in rows])
         table.set_rows(rows)

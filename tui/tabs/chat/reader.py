@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.chats.record import SOURCE, ChatRecord
+from engine.chats.store import ChatStore
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
-from engine.memory.records import Conversation
+from engine.memory.records import ImportItem, Replaced
 from engine.memory.store import MemoryStore
 from engine.models.card import ModelCard
 from engine.models.catalog import ListedModel, list_bases
 from engine.models.ollama.running import installed_models
 from engine.models.registry import in_use, list_models
-from engine.models.resolve import ModelOrigin
+from engine.models.resolve import ModelOrigin, adapter_on, find_place, split_adapter
 from tui.host.shutdown import uninterruptible
 from tui.tabs.chat.pick_model import OLLAMA
 
@@ -66,7 +69,31 @@ def read_models(workspace: Workspace) -> ChatModels:
     )
 
 
-def keep_conversation(workspace: Workspace, conversation: Conversation) -> None:
-    """Stores a chat in memory, where the next corpus build finds it. Raises H2QError and OSError."""
+def keep_in_memory(workspace: Workspace, record: ChatRecord) -> str:
+    """Stores the kept exchanges of a chat in memory, in place of what was kept of it before.
+
+    Returns the id of the conversation; the next corpus build finds it. Raises H2QError and OSError.
+    """
+    conversation = record.kept_conversation()
+    items: list[ImportItem] = [conversation]
+    if record.memory_id and record.memory_id != conversation.id:
+        items.append(Replaced(id=record.memory_id, by=conversation.id))
     with uninterruptible(), MemoryStore(workspace.memory_db) as store:
-        store.add([conversation], "chat", "chat")
+        store.add(items, SOURCE, SOURCE, again=True)
+    return conversation.id
+
+
+def find_named_model(workspace: Workspace, name: str) -> str:
+    """What `name` (a name, tag, path, or BASE + ADAPTER) stands for, as a name for the inference service.
+
+    Raises BadInput with the nearest names there are.
+    """
+    adapter, base = split_adapter(name.strip())
+    place = find_place(workspace, adapter)
+    return adapter_on(place.reference, find_place(workspace, base).reference) if base else place.reference
+
+
+def erased_anything(store: ChatStore, record: ChatRecord) -> bool:
+    """Writes a chat into the history. True when `memory forget` had erased exchanges of it meanwhile. Raises OSError."""
+    with uninterruptible():
+        return store.save(record, time.time())

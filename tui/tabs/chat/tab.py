@@ -1,8 +1,9 @@
-"""The Chat tab: talk with the model in use, or with any other of the workspace."""
+"""The Chat tab: talk with the model in use, or with any other on this machine."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,28 +13,35 @@ from textual.content import Content
 from textual.message import Message
 from textual.worker import Worker
 
+from engine.chats.record import FAILED, STOPPED, ChatExchange, ChatRecord
+from engine.chats.store import ChatStore, find_chats
 from engine.core.errors import H2QError, error_text
-from engine.core.i18n import N_, _, bracketed
+from engine.core.i18n import N_, _
 from engine.inference.client import InferenceClient
-from engine.memory.records import Conversation
-from tui.actions import AppAction
+from tui.actions import AppAction, key_label
+from tui.screens.ask import LinePrompt
 from tui.screens.fetch_model import FetchModel, offered_model
 from tui.tabs.base import Tab
 from tui.tabs.chat import reader
+from tui.tabs.chat.history_sheet import HistorySheet
 from tui.tabs.chat.input import ChatInput
-from tui.tabs.chat.pick_model import PickModel
+from tui.tabs.chat.pick_model import OTHER, PickModel
 from tui.tabs.chat.reader import ChatModels
-from tui.tabs.chat.session import ChatExchange, ChatSession
-from tui.tabs.chat.session_text import ending, problem_block, session_blocks, welcome_blocks
-from tui.terminal.text import safe
+from tui.tabs.chat.sampling_sheet import ChatSettings, SamplingSheet
+from tui.tabs.chat.status_text import ChatState, status_parts
+from tui.tabs.chat.transcript import Transcript
+from tui.tabs.chat.transcript_text import welcome_lines
+from tui.tabs.chat.turn_actions import TurnActions
+from tui.terminal.text import cells, safe
 from tui.widgets.cell_lines import CellLines
-from tui.widgets.conversation import ConversationView, StyledSpan, TextBlock
 
 if TYPE_CHECKING:
     from tui.host.app_host import AppHost
 
 FLUSH_S = 0.1
 """Seconds between two repaints of a growing answer."""
+PAINT_SHARE = 4
+"""Painting rests this many times as long as it took, so that a huge answer leaves the keys their time."""
 
 
 class ChatTab(Tab):
@@ -44,42 +52,64 @@ class ChatTab(Tab):
     FIRST_FOCUS: ClassVar[str] = "#chat-field"
 
     class ModelsRead(Message):
-        """The models of the workspace and of Ollama."""
+        """The models of the workspace and of Ollama, and the number of earlier chats."""
 
-        def __init__(self, models: ChatModels) -> None:
+        def __init__(self, models: ChatModels, chats: int) -> None:
             super().__init__()
             self.models = models
+            self.chats = chats
 
     class AnswerEnded(Message):
-        """The model has ended its answer; `note` says how."""
+        """The models have ended their answers."""
 
-        def __init__(self, attempt: int, exchange: ChatExchange, note: str) -> None:
+        def __init__(self, attempt: int) -> None:
             super().__init__()
             self.attempt = attempt
-            self.exchange = exchange
-            self.note = note
+
+    class ModelNamed(Message):
+        """A model that was named in the prompt; `compare`: to answer beside the other."""
+
+        def __init__(self, name: str, compare: bool) -> None:
+            super().__init__()
+            self.name = name
+            self.compare = compare
+
+    class Erased(Message):
+        """`memory forget` erased exchanges of the chat."""
 
     def __init__(self, host: AppHost) -> None:
         super().__init__(host)
-        self.session = ChatSession()
+        self.record = ChatRecord()
+        self.store = ChatStore(self.workspace)
         self.client = InferenceClient(self.workspace)
         self.model = ""
         """The model that answers, "" when there is none."""
+        self.other = ""
+        """The second model of a comparison, "" when one model answers."""
+        self.selected = -1
+        """The exchange that keys act on."""
         self._picked = False
         """The user chose the model; otherwise it is the one in use."""
         self._models = ChatModels()
-        self._cleared: ChatSession | None = None
+        self._chats = 0
+        self._cleared: ChatRecord | None = None
         self._history: list[str] = []
         """What was sent, oldest first; the input field appends to the same list."""
         self._answering: Worker[None] | None = None
+        self._open: list[int] = []
+        """Versions of the exchange in progress that have not ended."""
+        self._in_progress: ChatExchange | None = None
         self._attempt = 0
         """Number of answers that were begun."""
-        self._unpainted = ""
+        self._unpainted: dict[int, str] = {}
+        self._next_paint = 0.0
         self._started_at = 0.0
-        self._bytes = 0
-        self.view = ConversationView(id="chat-view", classes="panel")
+        self._saving = asyncio.Lock()
+        self._draft = ""
+        self.view = Transcript(id="chat-view", classes="panel")
         self.input = ChatInput(id="chat-field", placeholder=_("Ask something"))
         self._status = CellLines(id="chat-status")
+        self.turns = TurnActions(self)
 
     def compose(self) -> ComposeResult:
         yield self.view
@@ -88,14 +118,17 @@ class ChatTab(Tab):
 
     def on_mount(self) -> None:
         self.view.border_title = _("Chat")
+        self.view.glyphs = self.host.glyphs
         self._flusher = self.set_interval(FLUSH_S, self._flush, pause=True)
         self.input.use_history(self._history)
-        if self.session.exchanges:
-            self._redraw()
+        if self._draft:
+            self.input.text = self._draft
+        if self.record.exchanges:
+            self.redraw()
 
     def activate(self) -> None:
         self._load()
-        self._draw_status()
+        self.draw_status()
 
     def deactivate(self) -> None:
         self._flush()
@@ -103,9 +136,11 @@ class ChatTab(Tab):
     def restore_from(self, previous: Tab) -> None:
         """The chat continues in another language; an answer in progress ends as it is."""
         if isinstance(previous, ChatTab):
-            self.session, self._cleared = previous.session, previous._cleared
-            self.model, self._picked = previous.model, previous._picked
-            self._history = previous._history
+            previous.end_answer(STOPPED)
+            self.record, self._cleared, self.store = previous.record, previous._cleared, previous.store
+            self.model, self.other, self._picked = previous.model, previous.other, previous._picked
+            self._history, self._draft = previous._history, previous.input.text
+            self.selected = previous.selected
 
     def runs_changed(self) -> None:
         self._load()
@@ -114,13 +149,15 @@ class ChatTab(Tab):
 
     @work(group="chat:models", exclusive=True, exit_on_error=False)
     async def _load(self) -> None:
-        self.post_message(self.ModelsRead(await asyncio.to_thread(reader.read_models, self.workspace)))
+        models = await asyncio.to_thread(reader.read_models, self.workspace)
+        chats = await asyncio.to_thread(find_chats, self.workspace)
+        self.post_message(self.ModelsRead(models, len(chats)))
 
     @on(ModelsRead)
     def _models_read(self, message: ModelsRead) -> None:
         self._models = models = message.models
-        if not self._picked or self.model not in models.names:
-            self._picked = False
+        self._chats = message.chats
+        if not self._picked:
             self.model = models.in_use or next(iter(models.names), "")
         if models.problem:
             self.show_message(models.problem, "error")
@@ -129,147 +166,313 @@ class ChatTab(Tab):
             self.input.display = has_model
             if self.display:
                 (self.input if has_model else self.view).focus()
-        if not self.session.exchanges:
+        if not self.record.exchanges:
             self._show_welcome()
-        self._draw_status()
+        self.draw_status()
         self.host.refresh_footer()
 
     def _show_welcome(self) -> None:
-        self.view.set_blocks(
-            welcome_blocks(
-                self.model,
-                small=self._models.is_small(self.model),
-                fetchable=offered_model(self.workspace),
-            )
+        lines = welcome_lines(
+            self.model,
+            max(40, self.view.size.width - 4),
+            small=self._models.is_small(self.model),
+            fetchable=offered_model(self.workspace),
+            chats=self._chats,
+            chats_key=key_label(self.host.action_keys["chat.chats"]),
         )
+        self.view.show_welcome(lines)
+
+    def on_resize(self) -> None:
+        if not self.record.exchanges and self._models.names:
+            self._show_welcome()
 
     def action_model(self) -> None:
         """Picks another model."""
-        models = self._models
-        self.app.push_screen(
-            PickModel(models.cards, models.bases, models.tags, models.in_use, self.model, self.host.glyphs),
-            self._model_picked,
-        )
+        self._pick(self.model, compare=False)
 
-    def _model_picked(self, name: str | None) -> None:
-        if name:
-            self.model, self._picked = name, True
-            self._draw_status()
+    def _pick(self, current: str, *, compare: bool) -> None:
+        models = self._models
+
+        def typed(text: str | None) -> None:
+            if text:
+                self._name_model(text, compare)
+
+        def picked(name: str | None) -> None:
+            if name == OTHER:
+                self.app.push_screen(
+                    LinePrompt(_("Model (name, tag, path, or BASE + ADAPTER)")),
+                    typed,
+                )
+            elif name:
+                self.post_message(self.ModelNamed(name, compare))
+
+        title = _("Beside {model}").format(model=self.model) if compare else ""
+        sheet = PickModel(
+            models.cards, models.bases, models.tags, models.in_use, current, self.host.glyphs, title
+        )
+        self.app.push_screen(sheet, picked)
+
+    @work(group="chat:name", exclusive=True, exit_on_error=False)
+    async def _name_model(self, text: str, compare: bool) -> None:
+        try:
+            name = await asyncio.to_thread(reader.find_named_model, self.workspace, text)
+        except (H2QError, OSError) as problem:
+            self.show_message(error_text(problem), "error")
+            return
+        self.post_message(self.ModelNamed(name, compare))
+
+    @on(ModelNamed)
+    def _model_named(self, message: ModelNamed) -> None:
+        if not message.compare:
+            self.model, self._picked = message.name, True
+            self.record.model = message.name
+            self.other = "" if self.other == self.model else self.other
+        elif message.name == self.model:
+            self.show_message(_("That is the model that answers already: pick another one."), "warning")
+        else:
+            self.other = message.name
+            self.show_message(
+                _("Each question goes to both; which is which is shown after your vote. A ends it.")
+            )
+        if not self.record.exchanges:
+            self._show_welcome()
+        self.draw_status()
+        self.host.refresh_footer()
+
+    def action_compare(self) -> None:
+        """Two models side by side, or one again."""
+        if self.other:
+            self.other = ""
+            self.draw_status()
+            self.show_message(_("One model answers: {model}").format(model=self.model))
+        else:
+            self._pick("", compare=True)
 
     # Questions and answers
 
     @on(ChatInput.Sent)
     def _sent(self, message: ChatInput.Sent) -> None:
-        if self._answering is not None:
-            # Sent while an answer is coming: that answer ends as it is.
-            self._stop(_("stopped"))
-        if not self.session.exchanges:
-            self.view.set_blocks([])
-        exchange = self.session.ask(message.text)
-        self.view.add_block(TextBlock(_("you"), (StyledSpan(exchange.question),), "head"))
-        self._answer(exchange)
+        # Sent while an answer is coming: that answer ends as it is.
+        self.end_answer(STOPPED)
+        self._cleared = None
+        first = not self.record.exchanges
+        exchange = self.record.ask(message.text)
+        self.selected = len(self.record.exchanges) - 1
+        if first:
+            self.record.model = self.model if self._picked else ""
+        self.answer(exchange)
 
-    def _answer(self, exchange: ChatExchange) -> None:
-        exchange.answer = exchange.problem = exchange.note = ""
-        exchange.model = self.model
-        self.view.add_block(TextBlock(_("model"), (StyledSpan(""),)))
-        self.view.action_scroll_bottom()
-        self._started_at, self._bytes, self._unpainted = time.monotonic(), 0, ""
+    def answer(self, exchange: ChatExchange) -> None:
+        """Begins another answer, or one of each model."""
+        before = len(exchange.answers)
+        if self.other:
+            models = [self.model, self.other]
+            # No habit of reading may favour one of them.
+            random.shuffle(models)
+            exchange.begin_pair(models)
+        else:
+            exchange.begin(self.model)
+        self._open = list(range(before, len(exchange.answers)))
+        self._in_progress = exchange
+        self._started_at, self._unpainted, self._next_paint = time.monotonic(), {}, 0.0
+        self.redraw(end=exchange is self.record.last)
         self._flusher.resume()
         self._attempt += 1
-        self._answering = self._stream(exchange, self._attempt)
-        self._draw_status()
+        self._answering = self._stream(exchange, list(self._open), self._attempt)
+        self.save()
+        self.draw_status()
         self.host.refresh_footer()
 
     @work(group="chat:answer", exclusive=True, exit_on_error=False)
-    async def _stream(self, exchange: ChatExchange, attempt: int) -> None:
-        """Reads the answer of the model; every way out of here ends the exchange."""
-        stream = self.client.generate(exchange.model, self.session.messages())
-        try:
-            async for text in stream:
-                exchange.answer += text
-                self._unpainted += text
-                self._bytes += len(text.encode())
-            self.post_message(self.AnswerEnded(attempt, exchange, ending(self.client.last)))
-        except (H2QError, OSError) as problem:
-            exchange.problem = error_text(problem)
-            self.post_message(self.AnswerEnded(attempt, exchange, ""))
-        finally:
-            await stream.aclose()
+    async def _stream(self, exchange: ChatExchange, versions: list[int], attempt: int) -> None:
+        """Reads the answers of the models; every way out of here ends the exchange."""
+        messages = self.record.messages(exchange)
+        for version in versions:
+            answer = exchange.answers[version]
+            stream = self.client.generate(answer.model, messages, self.record.sampling)
+            try:
+                async for text in stream:
+                    answer.text += text
+                    self._unpainted[version] = self._unpainted.get(version, "") + text
+                if self.client.last is not None:
+                    answer.end(self.client.last)
+                answer.finish = answer.finish or STOPPED
+            except (H2QError, OSError) as problem:
+                answer.problem, answer.finish = error_text(problem), FAILED
+            finally:
+                await stream.aclose()
+        self.post_message(self.AnswerEnded(attempt))
 
     @on(AnswerEnded)
     def _answer_ended(self, message: AnswerEnded) -> None:
         # An answer that was stopped meanwhile has ended already.
-        if self._answering is not None and message.attempt == self._attempt:
-            self._end(message.exchange, message.note)
+        if message.attempt == self._attempt:
+            self.end_answer("")
 
-    def _end(self, exchange: ChatExchange, note: str) -> None:
-        self._flush()
-        self._flusher.pause()
-        self._answering = None
-        exchange.note = note
-        if exchange.problem:
-            self.view.add_block(problem_block(exchange, self.host.glyphs))
-        elif not exchange.answer:
-            self.view.append(_("(no answer)"), "dim")
-        self._draw_status()
-        self.host.refresh_footer()
-
-    def _stop(self, note: str) -> None:
-        worker, exchange = self._answering, self.session.last
-        if worker is not None and exchange is not None:
+    def end_answer(self, finish: str) -> None:
+        """Ends the answer in progress, if there is one; `finish` where it has not ended by itself."""
+        exchange, worker = self._in_progress, self._answering
+        if exchange is None or worker is None:
+            return
+        if finish:
             worker.cancel()
-            self._end(exchange, note)
+        self._in_progress = self._answering = None
+        self._flusher.pause()
+        self._unpainted = {}
+        for version in self._open:
+            exchange.answers[version].finish = exchange.answers[version].finish or finish or STOPPED
+        if self.is_mounted:
+            self.view.redraw(self.record.exchanges.index(exchange))
+        self.save()
+        self.draw_status()
+        self.host.refresh_footer()
 
     def _flush(self) -> None:
         """Paints the text that has arrived since the last time."""
-        if self._unpainted:
-            text, self._unpainted = self._unpainted, ""
-            self.view.append(text)
-        self._draw_status()
+        exchange, now = self._in_progress, time.monotonic()
+        if exchange is None or now < self._next_paint:
+            return
+        unpainted, self._unpainted = self._unpainted, {}
+        for version, text in unpainted.items():
+            self.view.grow(self.record.exchanges.index(exchange), version, text)
+        self._next_paint = now + PAINT_SHARE * (time.monotonic() - now)
+        self.draw_status()
 
-    def _draw_status(self) -> None:
-        parts = [self.model or _("no model")]
-        if self.model and self.model == self._models.in_use:
-            parts[0] = bracketed(parts[0], _("in use"))
-        last = self.session.last
-        if self._answering is not None:
-            passed = time.monotonic() - self._started_at
-            rate = self._bytes / passed if passed > 0 else 0.0
-            parts.append(_("{n} bytes, {rate} tokens/s").format(n=f"{self._bytes:>4}", rate=f"{rate:>5.0f}"))
-            parts.append(_("esc stops"))
-        elif last is not None and last.note:
-            parts.append(last.note)
-        self._status.set_lines([safe(" " + "   ".join(parts), "$foreground-muted")])
+    def draw_status(self) -> None:
+        """The line between the answers and the field."""
+        exchange = self.exchange
+        state = ChatState(
+            model=self.model,
+            in_use=bool(self.model) and self.model == self._models.in_use,
+            other=self.other,
+            sampling=self.record.sampling,
+            has_system=bool(self.record.system),
+            answer=exchange.answer if exchange is not None else None,
+            seconds=time.monotonic() - self._started_at if self._answering is not None else None,
+            draft_lines=self.input.line_count,
+        )
+        line, room = "", max(20, self.size.width - 2)
+        for part in status_parts(state):
+            longer = f"{line}   {part}" if line else part
+            if line and cells(longer) > room:
+                break
+            line = longer
+        self._status.set_lines([safe(f" {line}", "$foreground-muted")])
 
-    def _redraw(self, *, without_last_answer: bool = False) -> None:
+    @on(ChatInput.Changed)
+    def _draft_changed(self) -> None:
+        self.draw_status()
+
+    @property
+    def exchange(self) -> ChatExchange | None:
+        """The exchange that keys act on."""
+        found = self.record.exchanges
+        return found[self.selected] if 0 <= self.selected < len(found) else self.record.last
+
+    @property
+    def is_answering(self) -> bool:
+        return self._answering is not None
+
+    def redraw(self, *, end: bool = True) -> None:
         """Draws the whole chat again."""
-        blocks = session_blocks(self.session, self.host.glyphs, without_last_answer=without_last_answer)
-        self.view.set_blocks(blocks, end=True)
-        self._draw_status()
+        self.view.show_exchanges(self.record.exchanges, self.selected, end=end)
+        self.draw_status()
+
+    def redraw_selected(self) -> None:
+        """Draws the exchange that keys act on again."""
+        exchange = self.exchange
+        if exchange is not None:
+            self.view.redraw(self.record.exchanges.index(exchange))
+        self.draw_status()
+        self.host.refresh_footer()
 
     def notice(self) -> Content | None:
         """In the field the letters are text, so the footer says how to reach the keys."""
-        if self.input.has_focus and self.session.exchanges and self._answering is None:
-            return safe(" " + _("enter send   ctrl+j new line   esc keys of the chat"), "$foreground-muted")
-        return None
+        if not self.input.has_focus:
+            return None
+        if self.is_answering:
+            return safe(" " + _("esc stop the answer   enter send   ctrl+j new line"), "$foreground-muted")
+        return safe(" " + _("enter send   ctrl+j new line   esc keys of the chat"), "$foreground-muted")
+
+    def on_descendant_focus(self) -> None:
+        self.host.refresh_footer()
+
+    def on_descendant_blur(self) -> None:
+        self.host.refresh_footer()
+
+    # History
+
+    @work(group="chat:save", exit_on_error=False)
+    async def save(self) -> None:
+        """Writes the chat; one writing at a time."""
+        async with self._saving:
+            try:
+                erased = await asyncio.to_thread(reader.erased_anything, self.store, self.record)
+            except OSError as problem:
+                self.show_message(
+                    _("the chat is not stored: {reason}").format(reason=error_text(problem)), "error"
+                )
+                return
+        if erased:
+            self.post_message(self.Erased())
+
+    @on(Erased)
+    def _erased(self) -> None:
+        self.selected = len(self.record.exchanges) - 1
+        self.redraw()
+
+    def action_chats(self, *, search: bool = False) -> None:
+        """The earlier chats."""
+        self.app.push_screen(HistorySheet(self.workspace, self.store, search=search), self._chat_chosen)
+
+    def action_filter(self) -> None:
+        """`/` searches the earlier chats."""
+        self.action_chats(search=True)
+
+    def _chat_chosen(self, chat: str | None) -> None:
+        if not chat or chat == self.record.id:
+            return
+        try:
+            record = self.store.load(chat)
+        except H2QError as problem:
+            self.show_message(error_text(problem), "error")
+            return
+        self.end_answer(STOPPED)
+        self.record, self._cleared = record, None
+        self.selected = len(record.exchanges) - 1
+        if record.model and record.model in self._models.names:
+            self.model, self._picked = record.model, True
+        self.redraw()
+        self.host.refresh_footer()
 
     # Actions
 
     def is_enabled(self, action: AppAction) -> bool:
-        last, busy = self.session.last, self._answering is not None
+        exchange, busy = self.exchange, self.is_answering
+        answered = exchange is not None and bool(exchange.text) and not busy
         rules = {
             "send": bool(self.model) and not busy,
-            "again": last is not None and not busy,
-            "keep": last is not None and bool(last.answer) and not last.kept and not busy,
-            "clear": last is not None,
-            "model": bool(self._models.names),
+            "again": exchange is not None and bool(self.model) and not busy,
+            "keep": answered and exchange is not None and not exchange.is_kept and not exchange.is_blind,
+            "edit": answered and exchange is not None and not exchange.is_blind,
+            "clear": self.record.last is not None,
+            "model": bool(self.model),
+            "compare": bool(self.model) and not busy,
+            "sampling": bool(self.model),
             "stop": busy,
             "demo": not self.model,
             "fetch": not self.model and offered_model(self.workspace) is not None,
             "train": not self.model,
+            "chats": self._chats > 0 or self.record.last is not None,
             "undo": self._cleared is not None,
-            "copy": last is not None,
+            "copy": exchange is not None,
+            "version_before": exchange is not None and len(exchange.answers) > 1 and not busy,
+            "version_after": exchange is not None and len(exchange.answers) > 1 and not busy,
+            "turn_before": len(self.record.exchanges) > 1,
+            "turn_after": len(self.record.exchanges) > 1,
+            "better_left": exchange is not None and exchange.is_blind and not busy,
+            "better_right": exchange is not None and exchange.is_blind and not busy,
+            "equal": exchange is not None and exchange.is_blind and not busy,
         }
         return rules.get(action.verb, True)
 
@@ -279,25 +482,19 @@ class ChatTab(Tab):
 
     def action_back(self) -> None:
         """Esc: ends the answer in progress, else leaves the field."""
-        if self._answering is not None:
+        if self.is_answering:
             self.action_stop()
         elif self.input.has_focus:
             self.view.focus()
             self.host.refresh_footer()
 
     def action_stop(self) -> None:
-        self._stop(_("stopped"))
+        self.end_answer(STOPPED)
 
     def action_again(self) -> None:
-        """Another answer to the last question; the earlier one stays with it as an alternative."""
-        exchange = self.session.last
-        if exchange is None or self._answering is not None:
-            return
-        if exchange.answer:
-            exchange.earlier.append(exchange.answer)
-        exchange.kept = False
-        self._redraw(without_last_answer=True)
-        self._answer(exchange)
+        """Another answer to the selected question; the earlier ones stay with it as versions."""
+        if self.exchange is not None and not self.is_answering:
+            self.answer(self.exchange)
 
     def action_demo(self) -> None:
         """The whole loop on the shipped sample."""
@@ -315,40 +512,73 @@ class ChatTab(Tab):
     async def action_train(self) -> None:
         await self.host.show_tab("train")
 
+    def action_sampling(self) -> None:
+        """Temperature, top-p, length, seed and system prompt of this chat."""
+
+        def chosen(settings: ChatSettings | None) -> None:
+            if settings is not None:
+                self.record.sampling, self.record.system = settings
+                self.save()
+                self.draw_status()
+
+        settings = ChatSettings(self.record.sampling, self.record.system)
+        self.app.push_screen(SamplingSheet(settings), chosen)
+
     def action_clear(self) -> None:
-        """An empty chat; `u` brings this one back."""
-        self._stop(_("stopped"))
-        self._cleared, self.session = self.session, ChatSession()
+        """An empty chat with the same settings; this one stays among the chats, and `u` brings it back."""
+        self.end_answer(STOPPED)
+        self._cleared = self.record
+        self.record = ChatRecord(
+            model=self.record.model, system=self.record.system, sampling=self.record.sampling
+        )
+        self.selected = -1
         self._show_welcome()
-        self._draw_status()
-        self.show_message(_("The chat is cleared; u brings it back."))
+        self._load()
+        self.draw_status()
+        self.show_message(_("A new chat; u brings the last one back."))
 
     def action_undo(self) -> None:
         if self._cleared is not None:
-            self._stop(_("stopped"))
-            self.session, self._cleared = self._cleared, None
-            self._redraw()
+            self.end_answer(STOPPED)
+            self.record, self._cleared = self._cleared, None
+            self.selected = len(self.record.exchanges) - 1
+            self.redraw()
 
     def action_copy(self) -> None:
-        last = self.session.last
-        if last is not None:
-            self.app.copy_to_clipboard(last.answer or last.question)
+        exchange = self.exchange
+        if exchange is not None:
+            self.app.copy_to_clipboard(exchange.text or exchange.question)
             self.show_message(_("copied"))
 
     def action_keep(self) -> None:
-        """Stores the last question with its answer in memory."""
-        last = self.session.last
-        if last is not None and last.answer and not last.kept:
-            last.kept = True
-            self._keep(self.session.kept_conversation(), last)
+        """Stores the selected question with the answer shown in memory."""
+        self.turns.keep()
 
-    @work(group="chat:keep", exit_on_error=False)
-    async def _keep(self, conversation: Conversation, exchange: ChatExchange) -> None:
-        try:
-            await asyncio.to_thread(reader.keep_conversation, self.workspace, conversation)
-        except (H2QError, OSError) as problem:
-            exchange.kept = False
-            self.show_message(error_text(problem), "error")
-            return
-        self.show_message(_("Stored in memory; the next corpus build includes it."), "success")
-        self.host.refresh_footer()
+    def action_edit(self) -> None:
+        """Corrects the answer shown; the pair goes to memory."""
+        self.turns.edit()
+
+    def action_version_before(self) -> None:
+        self.turns.show_version(-1)
+
+    def action_version_after(self) -> None:
+        self.turns.show_version(1)
+
+    def action_turn_before(self) -> None:
+        self.turns.select(-1)
+
+    def action_turn_after(self) -> None:
+        self.turns.select(1)
+
+    @on(Transcript.Picked)
+    def _exchange_clicked(self, message: Transcript.Picked) -> None:
+        self.turns.select(message.index - self.selected)
+
+    def action_better_left(self) -> None:
+        self.turns.vote("left")
+
+    def action_better_right(self) -> None:
+        self.turns.vote("right")
+
+    def action_equal(self) -> None:
+        self.turns.vote("equal")
