@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from engine.core.i18n import _, with_percent
+from engine.core.i18n import _, p_, with_percent
 from engine.core.local_time import local_time
 from engine.validation.report import AnswerPair, Measure, ValidationReport
 from engine.validation.served_text import served_sentences
@@ -78,7 +78,7 @@ def _answer(report: ValidationReport, number: int, answer: AnswerPair) -> str:
 
 
 def _shown_as(answer: AnswerPair) -> str:
-    return {"win": _("win"), "loss": _("loss")}.get(answer.shown_as, _("question"))
+    return {"win": p_("case", "win"), "loss": p_("case", "loss")}.get(answer.shown_as, _("question"))
 
 
 def _cases(report: ValidationReport) -> str:
