@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.message import Message
-from textual.worker import Worker
 
-from engine.chats.record import FAILED, STOPPED, ChatExchange, ChatRecord
+from engine.chats.record import ChatExchange, ChatRecord
 from engine.chats.store import ChatStore, find_chats
 from engine.core.errors import H2QError, error_text
 from engine.core.i18n import N_, _
 from engine.inference.client import InferenceClient
 from tui.actions import AppAction, key_label
-from tui.screens.ask import LinePrompt
 from tui.screens.fetch_model import FetchModel, offered_model
 from tui.tabs.base import Tab
 from tui.tabs.chat import reader
+from tui.tabs.chat.answering import Answering
 from tui.tabs.chat.history_sheet import HistorySheet
 from tui.tabs.chat.input import ChatInput
-from tui.tabs.chat.pick_model import OTHER, PickModel
+from tui.tabs.chat.model_choice import ModelChoice
 from tui.tabs.chat.reader import ChatModels
 from tui.tabs.chat.sampling_sheet import ChatSettings, SamplingSheet
 from tui.tabs.chat.status_text import ChatState, status_parts
@@ -40,8 +37,6 @@ if TYPE_CHECKING:
 
 FLUSH_S = 0.1
 """Seconds between two repaints of a growing answer."""
-PAINT_SHARE = 4
-"""Painting rests this many times as long as it took, so that a huge answer leaves the keys their time."""
 
 
 class ChatTab(Tab):
@@ -66,14 +61,6 @@ class ChatTab(Tab):
             super().__init__()
             self.attempt = attempt
 
-    class ModelNamed(Message):
-        """A model that was named in the prompt; `compare`: to answer beside the other."""
-
-        def __init__(self, name: str, compare: bool) -> None:
-            super().__init__()
-            self.name = name
-            self.compare = compare
-
     class Erased(Message):
         """`memory forget` erased exchanges of the chat."""
 
@@ -82,33 +69,19 @@ class ChatTab(Tab):
         self.record = ChatRecord()
         self.store = ChatStore(self.workspace)
         self.client = InferenceClient(self.workspace)
-        self.model = ""
-        """The model that answers, "" when there is none."""
-        self.other = ""
-        """The second model of a comparison, "" when one model answers."""
         self.selected = -1
         """The exchange that keys act on."""
-        self._picked = False
-        """The user chose the model; otherwise it is the one in use."""
-        self._models = ChatModels()
         self._chats = 0
         self._cleared: ChatRecord | None = None
         self._history: list[str] = []
         """What was sent, oldest first; the input field appends to the same list."""
-        self._answering: Worker[None] | None = None
-        self._open: list[int] = []
-        """Versions of the exchange in progress that have not ended."""
-        self._in_progress: ChatExchange | None = None
-        self._attempt = 0
-        """Number of answers that were begun."""
-        self._unpainted: dict[int, str] = {}
-        self._next_paint = 0.0
-        self._started_at = 0.0
         self._saving = asyncio.Lock()
         self._draft = ""
         self.view = Transcript(id="chat-view", classes="panel")
         self.input = ChatInput(id="chat-field", placeholder=_("Ask something"))
         self._status = CellLines(id="chat-status")
+        self.choice = ModelChoice(self)
+        self.answering = Answering(self)
         self.turns = TurnActions(self)
 
     def compose(self) -> ComposeResult:
@@ -136,9 +109,9 @@ class ChatTab(Tab):
     def restore_from(self, previous: Tab) -> None:
         """The chat continues in another language; an answer in progress ends as it is."""
         if isinstance(previous, ChatTab):
-            previous.end_answer(STOPPED)
+            previous.answering.end()
             self.record, self._cleared, self.store = previous.record, previous._cleared, previous.store
-            self.model, self.other, self._picked = previous.model, previous.other, previous._picked
+            self.choice.take_over(previous.choice)
             self._history, self._draft = previous._history, previous.input.text
             self.selected = previous.selected
 
@@ -155,17 +128,24 @@ class ChatTab(Tab):
 
     @on(ModelsRead)
     def _models_read(self, message: ModelsRead) -> None:
-        self._models = models = message.models
         self._chats = message.chats
-        if not self._picked:
-            self.model = models.in_use or next(iter(models.names), "")
-        if models.problem:
-            self.show_message(models.problem, "error")
+        self.choice.models_read(message.models)
+        if message.models.problem:
+            self.show_message(message.models.problem, "error")
         has_model = bool(self.model)
         if self.input.display != has_model:
             self.input.display = has_model
             if self.display:
                 (self.input if has_model else self.view).focus()
+        self.model_chosen()
+
+    @property
+    def model(self) -> str:
+        """The model that answers, "" when there is none."""
+        return self.choice.model
+
+    def model_chosen(self) -> None:
+        """Draws which models answer."""
         if not self.record.exchanges:
             self._show_welcome()
         self.draw_status()
@@ -175,7 +155,7 @@ class ChatTab(Tab):
         lines = welcome_lines(
             self.model,
             max(40, self.view.size.width - 4),
-            small=self._models.is_small(self.model),
+            small=self.choice.models.is_small(self.model),
             fetchable=offered_model(self.workspace),
             chats=self._chats,
             chats_key=key_label(self.host.action_keys["chat.chats"]),
@@ -183,144 +163,53 @@ class ChatTab(Tab):
         self.view.show_welcome(lines)
 
     def on_resize(self) -> None:
-        if not self.record.exchanges and self._models.names:
+        if not self.record.exchanges and self.choice.models.names:
             self._show_welcome()
 
     def action_model(self) -> None:
         """Picks another model."""
-        self._pick(self.model, compare=False)
-
-    def _pick(self, current: str, *, compare: bool) -> None:
-        models = self._models
-
-        def typed(text: str | None) -> None:
-            if text:
-                self._name_model(text, compare)
-
-        def picked(name: str | None) -> None:
-            if name == OTHER:
-                self.app.push_screen(
-                    LinePrompt(_("Model (name, tag, path, or BASE + ADAPTER)")),
-                    typed,
-                )
-            elif name:
-                self.post_message(self.ModelNamed(name, compare))
-
-        title = _("Beside {model}").format(model=self.model) if compare else ""
-        sheet = PickModel(
-            models.cards, models.bases, models.tags, models.in_use, current, self.host.glyphs, title
-        )
-        self.app.push_screen(sheet, picked)
-
-    @work(group="chat:name", exclusive=True, exit_on_error=False)
-    async def _name_model(self, text: str, compare: bool) -> None:
-        try:
-            name = await asyncio.to_thread(reader.find_named_model, self.workspace, text)
-        except (H2QError, OSError) as problem:
-            self.show_message(error_text(problem), "error")
-            return
-        self.post_message(self.ModelNamed(name, compare))
-
-    @on(ModelNamed)
-    def _model_named(self, message: ModelNamed) -> None:
-        if not message.compare:
-            self.model, self._picked = message.name, True
-            self.record.model = message.name
-            self.other = "" if self.other == self.model else self.other
-        elif message.name == self.model:
-            self.show_message(_("That is the model that answers already: pick another one."), "warning")
-        else:
-            self.other = message.name
-            self.show_message(
-                _("Each question goes to both; which is which is shown after your vote. A ends it.")
-            )
-        if not self.record.exchanges:
-            self._show_welcome()
-        self.draw_status()
-        self.host.refresh_footer()
+        self.choice.pick()
 
     def action_compare(self) -> None:
         """Two models side by side, or one again."""
-        if self.other:
-            self.other = ""
-            self.draw_status()
-            self.show_message(_("One model answers: {model}").format(model=self.model))
-        else:
-            self._pick("", compare=True)
+        self.choice.toggle_compare()
 
     # Questions and answers
 
     @on(ChatInput.Sent)
     def _sent(self, message: ChatInput.Sent) -> None:
         # Sent while an answer is coming: that answer ends as it is.
-        self.end_answer(STOPPED)
+        self.answering.end()
         self._cleared = None
-        first = not self.record.exchanges
         exchange = self.record.ask(message.text)
         self.selected = len(self.record.exchanges) - 1
-        if first:
-            self.record.model = self.model if self._picked else ""
         self.answer(exchange)
 
     def answer(self, exchange: ChatExchange) -> None:
         """Begins another answer, or one of each model."""
-        before = len(exchange.answers)
-        if self.other:
-            models = [self.model, self.other]
-            # No habit of reading may favour one of them.
-            random.shuffle(models)
-            exchange.begin_pair(models)
-        else:
-            exchange.begin(self.model)
-        self._open = list(range(before, len(exchange.answers)))
-        self._in_progress = exchange
-        self._started_at, self._unpainted, self._next_paint = time.monotonic(), {}, 0.0
+        models, reason = self.choice.next_models()
+        self.record.model = self.model if self.choice.picked else ""
+        self.answering.begin(self.record, exchange, models, reason)
         self.redraw(end=exchange is self.record.last)
         self._flusher.resume()
-        self._attempt += 1
-        self._answering = self._stream(exchange, list(self._open), self._attempt)
         self.save()
-        self.draw_status()
         self.host.refresh_footer()
 
-    @work(group="chat:answer", exclusive=True, exit_on_error=False)
-    async def _stream(self, exchange: ChatExchange, versions: list[int], attempt: int) -> None:
-        """Reads the answers of the models; every way out of here ends the exchange."""
-        messages = self.record.messages(exchange)
-        for version in versions:
-            answer = exchange.answers[version]
-            stream = self.client.generate(answer.model, messages, self.record.sampling)
-            try:
-                async for text in stream:
-                    answer.text += text
-                    self._unpainted[version] = self._unpainted.get(version, "") + text
-                if self.client.last is not None:
-                    answer.end(self.client.last)
-                answer.finish = answer.finish or STOPPED
-            except (H2QError, OSError) as problem:
-                answer.problem, answer.finish = error_text(problem), FAILED
-            finally:
-                await stream.aclose()
+    def models_ended(self, attempt: int) -> None:
         self.post_message(self.AnswerEnded(attempt))
 
     @on(AnswerEnded)
     def _answer_ended(self, message: AnswerEnded) -> None:
         # An answer that was stopped meanwhile has ended already.
-        if message.attempt == self._attempt:
-            self.end_answer("")
+        if message.attempt == self.answering.attempt:
+            self.answering.end()
 
-    def end_answer(self, finish: str) -> None:
-        """Ends the answer in progress, if there is one; `finish` where it has not ended by itself."""
-        exchange, worker = self._in_progress, self._answering
-        if exchange is None or worker is None:
-            return
-        if finish:
-            worker.cancel()
-        self._in_progress = self._answering = None
+    def paint(self, exchange: ChatExchange, version: int, text: str) -> None:
+        self.view.grow(self.record.exchanges.index(exchange), version, text)
+
+    def answer_closed(self, exchange: ChatExchange) -> None:
+        """Draws and stores the exchange as it ended."""
         self._flusher.pause()
-        self._unpainted = {}
-        for version in self._open:
-            exchange.answers[version].finish = exchange.answers[version].finish or finish or STOPPED
         if self.is_mounted:
             self.view.redraw(self.record.exchanges.index(exchange))
         self.save()
@@ -328,14 +217,7 @@ class ChatTab(Tab):
         self.host.refresh_footer()
 
     def _flush(self) -> None:
-        """Paints the text that has arrived since the last time."""
-        exchange, now = self._in_progress, time.monotonic()
-        if exchange is None or now < self._next_paint:
-            return
-        unpainted, self._unpainted = self._unpainted, {}
-        for version, text in unpainted.items():
-            self.view.grow(self.record.exchanges.index(exchange), version, text)
-        self._next_paint = now + PAINT_SHARE * (time.monotonic() - now)
+        self.answering.flush()
         self.draw_status()
 
     def draw_status(self) -> None:
@@ -343,12 +225,12 @@ class ChatTab(Tab):
         exchange = self.exchange
         state = ChatState(
             model=self.model,
-            in_use=bool(self.model) and self.model == self._models.in_use,
-            other=self.other,
+            in_use=self.choice.in_use,
+            other=self.choice.other,
             sampling=self.record.sampling,
             has_system=bool(self.record.system),
             answer=exchange.answer if exchange is not None else None,
-            seconds=time.monotonic() - self._started_at if self._answering is not None else None,
+            seconds=self.answering.seconds,
             draft_lines=self.input.line_count,
         )
         line, room = "", max(20, self.size.width - 2)
@@ -371,7 +253,7 @@ class ChatTab(Tab):
 
     @property
     def is_answering(self) -> bool:
-        return self._answering is not None
+        return self.answering.is_on
 
     def redraw(self, *, end: bool = True) -> None:
         """Draws the whole chat again."""
@@ -402,18 +284,21 @@ class ChatTab(Tab):
 
     # History
 
+    def save(self) -> None:
+        """Writes the chat into the history."""
+        self._save(self.record)
+
     @work(group="chat:save", exit_on_error=False)
-    async def save(self) -> None:
-        """Writes the chat; one writing at a time."""
+    async def _save(self, record: ChatRecord) -> None:
+        # One writing at a time, each of the state at that time.
         async with self._saving:
             try:
-                erased = await asyncio.to_thread(reader.erased_anything, self.store, self.record)
+                erased = await asyncio.to_thread(reader.erased_anything, self.store, record)
             except OSError as problem:
-                self.show_message(
-                    _("the chat is not stored: {reason}").format(reason=error_text(problem)), "error"
-                )
+                text = _("the chat is not stored: {reason}").format(reason=error_text(problem))
+                self.show_message(text, "error")
                 return
-        if erased:
+        if erased and record is self.record:
             self.post_message(self.Erased())
 
     @on(Erased)
@@ -437,11 +322,11 @@ class ChatTab(Tab):
         except H2QError as problem:
             self.show_message(error_text(problem), "error")
             return
-        self.end_answer(STOPPED)
+        self.answering.end()
         self.record, self._cleared = record, None
         self.selected = len(record.exchanges) - 1
-        if record.model and record.model in self._models.names:
-            self.model, self._picked = record.model, True
+        if record.model and record.model in self.choice.models.names:
+            self.choice.choose(record.model)
         self.redraw()
         self.host.refresh_footer()
 
@@ -489,7 +374,7 @@ class ChatTab(Tab):
             self.host.refresh_footer()
 
     def action_stop(self) -> None:
-        self.end_answer(STOPPED)
+        self.answering.end()
 
     def action_again(self) -> None:
         """Another answer to the selected question; the earlier ones stay with it as versions."""
@@ -526,7 +411,7 @@ class ChatTab(Tab):
 
     def action_clear(self) -> None:
         """An empty chat with the same settings; this one stays among the chats, and `u` brings it back."""
-        self.end_answer(STOPPED)
+        self.answering.end()
         self._cleared = self.record
         self.record = ChatRecord(
             model=self.record.model, system=self.record.system, sampling=self.record.sampling
@@ -539,7 +424,7 @@ class ChatTab(Tab):
 
     def action_undo(self) -> None:
         if self._cleared is not None:
-            self.end_answer(STOPPED)
+            self.answering.end()
             self.record, self._cleared = self._cleared, None
             self.selected = len(self.record.exchanges) - 1
             self.redraw()

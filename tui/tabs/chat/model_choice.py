@@ -1,0 +1,133 @@
+"""Which models answer: the one in use, another one that was picked or named, or two side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engine.core.errors import H2QError, error_text
+from engine.core.i18n import _
+from tui.screens.ask import LinePrompt
+from tui.tabs.chat import reader
+from tui.tabs.chat.pick_model import OTHER, PickModel
+from tui.tabs.chat.reader import ChatModels
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+    from engine.core.paths import Workspace
+    from tui.host.app_host import AppHost
+
+
+class ChoiceHost(Protocol):
+    """The Chat tab, as the choice sees it."""
+
+    host: AppHost
+    workspace: Workspace
+
+    @property
+    def app(self) -> App[Any]: ...
+
+    def model_chosen(self) -> None:
+        """Other models answer."""
+
+    def show_message(self, text: str, severity: str = "") -> None:
+        """One line in the footer."""
+
+    def run_worker(self, work: Coroutine[Any, Any, None], *, group: str, exit_on_error: bool) -> object:
+        """Runs a coroutine beside the app."""
+
+
+class ModelChoice:
+    """The models of the chat on the screen."""
+
+    def __init__(self, tab: ChoiceHost) -> None:
+        self.tab = tab
+        self.models = ChatModels()
+        self.model = ""
+        """The model that answers, "" when there is none."""
+        self.other = ""
+        """The second model of a comparison, "" when one model answers."""
+        self.picked = False
+        """The user chose the model; otherwise it is the one in use."""
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self.model) and self.model == self.models.in_use
+
+    def take_over(self, previous: ModelChoice) -> None:
+        """The choice of a tab that this one replaces."""
+        self.model, self.other, self.picked = previous.model, previous.other, previous.picked
+
+    def models_read(self, models: ChatModels) -> None:
+        """The models that there are now."""
+        self.models = models
+        if not self.picked:
+            self.model = models.in_use or next(iter(models.names), "")
+
+    def next_models(self) -> tuple[list[str], str]:
+        """The models of the next answer, two of them in a random order, and why they were chosen."""
+        if not self.other:
+            return [self.model], ""
+        models = [self.model, self.other]
+        # No habit of reading may favour one of them.
+        random.shuffle(models)
+        return models, ""
+
+    def choose(self, name: str) -> None:
+        """Another model answers."""
+        self.model, self.picked = name, True
+        self.other = "" if self.other == name else self.other
+        self.tab.model_chosen()
+
+    def pick(self) -> None:
+        """Asks for another model."""
+        self._ask(self.model, "", self.choose)
+
+    def toggle_compare(self) -> None:
+        """Two models side by side, or one again."""
+        if self.other:
+            self.other = ""
+            self.tab.model_chosen()
+            self.tab.show_message(_("One model answers: {model}").format(model=self.model))
+        else:
+            self._ask("", _("Beside {model}").format(model=self.model), self._compare_with)
+
+    def _compare_with(self, name: str) -> None:
+        if name == self.model:
+            self.tab.show_message(_("That is the model that answers already: pick another one."), "warning")
+            return
+        self.other = name
+        self.tab.model_chosen()
+        self.tab.show_message(
+            _("Each question goes to both; which is which is shown after your vote. A ends it.")
+        )
+
+    def _ask(self, current: str, title: str, chosen: Callable[[str], None]) -> None:
+        models = self.models
+
+        def typed(text: str | None) -> None:
+            if text:
+                self.tab.run_worker(self._find(text, chosen), group="chat:name", exit_on_error=False)
+
+        def picked(name: str | None) -> None:
+            if name == OTHER:
+                question = _("Model (name, tag, path, or BASE + ADAPTER)")
+                self.tab.app.push_screen(LinePrompt(question), typed)
+            elif name:
+                chosen(name)
+
+        sheet = PickModel(
+            models.cards, models.bases, models.tags, models.in_use, current, self.tab.host.glyphs, title
+        )
+        self.tab.app.push_screen(sheet, picked)
+
+    async def _find(self, text: str, chosen: Callable[[str], None]) -> None:
+        try:
+            name = await asyncio.to_thread(reader.find_named_model, self.tab.workspace, text)
+        except (H2QError, OSError) as problem:
+            self.tab.show_message(error_text(problem), "error")
+        else:
+            chosen(name)
