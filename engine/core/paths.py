@@ -89,6 +89,11 @@ class Workspace:
         return self.root / "backups"
 
     @property
+    def alerts(self) -> Path:
+        """States of the alerts, and messages that wait to be sent."""
+        return self.root / "alerts"
+
+    @property
     def schema_file(self) -> Path:
         return self.root / "workspace.json"
 

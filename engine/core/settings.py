@@ -363,6 +363,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             N_("weekly backup"), N_("back up when the newest backup is older than seven days"), **_YES_NO
         ),
     ] = True
+    watch: Annotated[
+        bool,
+        SettingInfo(
+            N_("watch runs"),
+            N_("a small process watches machine and runs while one trains, and alerts are recorded and sent"),
+            **_YES_NO,
+        ),
+    ] = True
+    alert_level: Annotated[
+        Literal["info", "warning", "error", "critical"],
+        SettingInfo(
+            N_("send alerts from"),
+            N_("the least level that is sent to your channels; h2q-tui notify setup adds one"),
+            ("info", "warning", "error", "critical"),
+            (N_("info"), N_("warning"), N_("error"), N_("critical")),
+        ),
+    ] = "info"
+    quiet_hours: Annotated[
+        str,
+        Meta(max_length=20),
+        SettingInfo(
+            N_("quiet hours"),
+            N_("only critical alerts are sent then; enter: two times of day, such as 22:00-07:00"),
+            ("",),
+            (N_("none"),),
+        ),
+    ] = ""
+    heartbeat_url: str = ""
+    """Address that is called every five minutes while a run is watched, so that another machine notices when this
+    one dies; "": none."""
+    alert_channels: dict[str, dict[str, str]] = {}
+    """Where alerts are sent, by name: `kind` and the public fields of `engine.alerts.channels`; secrets are elsewhere."""
     first_start_done: bool = False
     """The first-start sheet has been answered."""
     keys: dict[str, str] = {}
