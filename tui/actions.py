@@ -463,6 +463,16 @@ _CHAT = _actions(
         help=N_("Two models answer side by side, unnamed until your vote with [ ] or =; again: one model."),
     ),
     AppAction(
+        "chat.route",
+        "w",
+        N_("who answers"),
+        "chat",
+        outside=True,
+        help=N_(
+            "The model that you picked, or for each question the personal one, the general one, or both."
+        ),
+    ),
+    AppAction(
         "chat.sampling",
         "s",
         N_("sampling"),

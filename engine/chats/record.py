@@ -128,10 +128,12 @@ class ChatExchange(msgspec.Struct, kw_only=True):
         self.shown, self.pair = version, None
         return True
 
-    def begin_pair(self, models: Sequence[str], now: float | None = None) -> list[ChatAnswer]:
+    def begin_pair(
+        self, models: Sequence[str], now: float | None = None, reason: str = ""
+    ) -> list[ChatAnswer]:
         """Two new versions side by side, whose models are not shown until the vote."""
         started = time.time() if now is None else now
-        answers = [ChatAnswer(model=model, at=started) for model in models]
+        answers = [ChatAnswer(model=model, at=started, reason=reason) for model in models]
         first = len(self.answers)
         self.answers += answers
         self.shown, self.pair = first, (first, first + 1)
@@ -163,6 +165,8 @@ class ChatRecord(msgspec.Struct, kw_only=True):
     updated_at: float = 0.0
     model: str = ""
     """The model that was chosen last, "" for the one in use."""
+    route: str = ""
+    """A `Route` by which the model of each question is chosen, "" for the model that was picked."""
     system: str = ""
     sampling: Sampling = Sampling()
     exchanges: list[ChatExchange] = []

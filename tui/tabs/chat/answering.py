@@ -65,7 +65,7 @@ class Answering:
         """A new version of the answer, or one of each of two models side by side."""
         first = len(exchange.answers)
         if len(models) > 1:
-            exchange.begin_pair(models)
+            exchange.begin_pair(models, reason=reason)
         else:
             exchange.begin(models[0], reason=reason)
         self._exchange, self._versions = exchange, list(range(first, len(exchange.answers)))

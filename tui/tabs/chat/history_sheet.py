@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import ClassVar
 
 from textual import on, work
@@ -57,7 +58,7 @@ class HistorySheet(ModalScreen[str | None]):
         self._chats: dict[str, ChatSummary] = {}
         self._words = ""
         self._field = Input(placeholder=_("search"), compact=True, id="history-field")
-        self._table = VirtualList((16, 0, 5, 22))
+        self._table = VirtualList((13, 0, 5, 18))
         self._excerpt = Static(id="history-excerpt")
         self._keys = Static(id="history-keys")
 
@@ -91,7 +92,8 @@ class HistorySheet(ModalScreen[str | None]):
 
     @staticmethod
     def _row(chat: ChatSummary) -> ListRow:
-        when = local_time("%Y-%m-%d %H:%M", chat.updated_at)
+        this_year = local_time("%Y", chat.updated_at) == local_time("%Y", time.time())
+        when = local_time("%m-%d %H:%M" if this_year else "%Y-%m-%d", chat.updated_at)
         cells = (
             ListCell(when, "dim"),
             ListCell(one_line(chat.title)),

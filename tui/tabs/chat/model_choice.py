@@ -8,7 +8,9 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.core.errors import H2QError, error_text
-from engine.core.i18n import _
+from engine.core.i18n import _, p_
+from engine.inference.routing import Route, TopicProfile, choose_route
+from engine.inference.topics import read_topics
 from tui.screens.ask import LinePrompt
 from tui.tabs.chat import reader
 from tui.tabs.chat.pick_model import OTHER, PickModel
@@ -19,6 +21,21 @@ if TYPE_CHECKING:
 
     from engine.core.paths import Workspace
     from tui.host.app_host import AppHost
+
+
+def route_name(route: Route) -> str:
+    """The route in the language of the reader."""
+    return {
+        Route.PERSONAL: _("personal"),
+        Route.GENERAL: _("general"),
+        Route.BOTH: p_("route", "both"),
+        Route.AUTO: p_("route", "auto"),
+    }[route]
+
+
+def _shuffled(models: list[str]) -> list[str]:
+    """In a random order: no habit of reading may favour one of two."""
+    return random.sample(models, len(models))
 
 
 class ChoiceHost(Protocol):
@@ -52,6 +69,9 @@ class ModelChoice:
         """The second model of a comparison, "" when one model answers."""
         self.picked = False
         """The user chose the model; otherwise it is the one in use."""
+        self.route: Route | None = None
+        """How the model of each question is chosen; None: it is `model`."""
+        self._topics: TopicProfile | None = None
 
     @property
     def in_use(self) -> bool:
@@ -60,6 +80,7 @@ class ModelChoice:
     def take_over(self, previous: ModelChoice) -> None:
         """The choice of a tab that this one replaces."""
         self.model, self.other, self.picked = previous.model, previous.other, previous.picked
+        self.route, self._topics = previous.route, previous._topics
 
     def models_read(self, models: ChatModels) -> None:
         """The models that there are now."""
@@ -67,18 +88,60 @@ class ModelChoice:
         if not self.picked:
             self.model = models.in_use or next(iter(models.names), "")
 
-    def next_models(self) -> tuple[list[str], str]:
-        """The models of the next answer, two of them in a random order, and why they were chosen."""
-        if not self.other:
+    def next_models(self, question: str) -> tuple[list[str], str]:
+        """The models that answer a question, two of them in a random order, and why a rule chose them."""
+        if self.route is not None:
+            return self._routed(question, self.route)
+        return _shuffled([self.model, self.other] if self.other else [self.model]), ""
+
+    def _routed(self, question: str, setting: Route) -> tuple[list[str], str]:
+        personal, general = self.models.in_use, self.models.general
+        if not personal and not general:
             return [self.model], ""
-        models = [self.model, self.other]
-        # No habit of reading may favour one of them.
-        random.shuffle(models)
-        return models, ""
+        found = choose_route(
+            question,
+            self._topics or TopicProfile(),
+            setting=setting,
+            personal=bool(personal),
+            general=bool(general),
+        )
+        models = {Route.PERSONAL: [personal], Route.GENERAL: [general]}.get(found.route, [personal, general])
+        return _shuffled(models), f"{route_name(found.route)}: {found.why}"
+
+    def next_route(self) -> None:
+        """The model that was picked, or one by a rule: auto, the personal one, the general one, both."""
+        order: list[Route | None] = [None, Route.AUTO, Route.PERSONAL, Route.GENERAL, Route.BOTH]
+        if not (self.models.in_use and self.models.general):
+            self.tab.show_message(
+                _("There is nothing to choose between: it takes a model in use and a base."), "warning"
+            )
+            return
+        self.set_route(order[(order.index(self.route) + 1) % len(order)])
+        if self.route is None:
+            self.tab.show_message(_("One model answers: {model}").format(model=self.model))
+        else:
+            text = _("{route}: personal is {personal}, general is {general}")
+            self.tab.show_message(
+                text.format(
+                    route=route_name(self.route), personal=self.models.in_use, general=self.models.general
+                )
+            )
+
+    def set_route(self, route: Route | None) -> None:
+        """How the model of each question is chosen from here on."""
+        self.route = route
+        if route is not None:
+            self.other = ""
+        if route is Route.AUTO and self._topics is None:
+            self.tab.run_worker(self._read_topics(), group="chat:topics", exit_on_error=False)
+        self.tab.model_chosen()
+
+    async def _read_topics(self) -> None:
+        self._topics = await asyncio.to_thread(read_topics, self.tab.workspace)
 
     def choose(self, name: str) -> None:
         """Another model answers."""
-        self.model, self.picked = name, True
+        self.model, self.picked, self.route = name, True, None
         self.other = "" if self.other == name else self.other
         self.tab.model_chosen()
 
@@ -99,7 +162,7 @@ class ModelChoice:
         if name == self.model:
             self.tab.show_message(_("That is the model that answers already: pick another one."), "warning")
             return
-        self.other = name
+        self.other, self.route = name, None
         self.tab.model_chosen()
         self.tab.show_message(
             _("Each question goes to both; which is which is shown after your vote. A ends it.")

@@ -74,7 +74,7 @@ class PickModel(ModalScreen[str | None]):
             ListRow(OLLAMA + tag, (ListCell(tag), ListCell("Ollama", "dim"), ListCell(""), ListCell("")))
             for tag in self._tags
         ]
-        other = ListCell(_("another one, by name, tag, path or BASE + ADAPTER"), "dim")
+        other = ListCell(_("another one …"), "dim")
         rows.append(ListRow(OTHER, (other, ListCell(""), ListCell(""), ListCell(""))))
         table.styles.height = max(1, min(15, len(rows)))
         table.set_ids([row.id for row in rows])

@@ -42,6 +42,16 @@ class ChatModels:
             *(OLLAMA + tag for tag in self.tags),
         ]
 
+    @property
+    def general(self) -> str:
+        """The model for questions that are not about the person: the base of the one in use, else another base; "" for
+        none."""
+        card = next((card for card in self.cards if card.name == self.in_use), None)
+        others = [name for name in self.names if name != self.in_use]
+        wished = [card.base] if card is not None and card.base else []
+        known = [*(base.name for base in self.bases), *(OLLAMA + tag for tag in self.tags)]
+        return next((name for name in (*wished, *known, *wished) if name in others), "")
+
     def is_small(self, name: str) -> bool:
         """Whether it is a model trained here from scratch, which imitates style; adapters and Ollama's models
         converse."""

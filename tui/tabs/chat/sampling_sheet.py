@@ -65,7 +65,7 @@ class SamplingSheet(ModalScreen[ChatSettings | None]):
 
     def compose(self) -> ComposeResult:
         rows = (
-            ("temperature", _("temperature"), _("0 to 5; 0: always the likeliest token")),
+            ("temperature", _("temperature"), _("0 to 5; 0: the likeliest")),
             ("top-p", _("top-p"), _("0 to 1; 1: all tokens")),
             ("most", _("longest answer"), _("tokens; empty: what the model allows")),
             ("seed", _("seed"), _("empty: another one for each answer")),

@@ -29,20 +29,20 @@ class ChatState(NamedTuple):
     seconds: float | None
     """Since the question was sent, while the answer is coming; else None."""
     draft_lines: int
-    reason: str = ""
-    """Why this model answers next, where a rule chooses it."""
+    route: str = ""
+    """The rule by which the model of each question is chosen, or ""."""
 
 
 def status_parts(state: ChatState) -> Iterator[str]:
     """The parts, the most useful first; what does not fit is left out."""
     name = one_line(state.model) or _("no model")
-    if state.other:
+    if state.route:
+        name = _("answers: {route}").format(route=state.route)
+    elif state.other:
         name = _("{one} and {other}").format(one=name, other=one_line(state.other))
     elif state.in_use:
         name = bracketed(name, _("in use"))
     yield name
-    if state.reason:
-        yield state.reason
     if state.draft_lines >= SHOWN_DRAFT:
         yield n_("{n} line to send", "{n} lines to send", state.draft_lines).format(
             n=grouped(state.draft_lines)

@@ -15,6 +15,7 @@ from engine.chats.store import ChatStore, find_chats
 from engine.core.errors import H2QError, error_text
 from engine.core.i18n import N_, _
 from engine.inference.client import InferenceClient
+from engine.inference.routing import Route
 from tui.actions import AppAction, key_label
 from tui.screens.fetch_model import FetchModel, offered_model
 from tui.tabs.base import Tab
@@ -22,7 +23,7 @@ from tui.tabs.chat import reader
 from tui.tabs.chat.answering import Answering
 from tui.tabs.chat.history_sheet import HistorySheet
 from tui.tabs.chat.input import ChatInput
-from tui.tabs.chat.model_choice import ModelChoice
+from tui.tabs.chat.model_choice import ModelChoice, route_name
 from tui.tabs.chat.reader import ChatModels
 from tui.tabs.chat.sampling_sheet import ChatSettings, SamplingSheet
 from tui.tabs.chat.status_text import ChatState, status_parts
@@ -174,6 +175,10 @@ class ChatTab(Tab):
         """Two models side by side, or one again."""
         self.choice.toggle_compare()
 
+    def action_route(self) -> None:
+        """Who answers: the model that was picked, or one by a rule."""
+        self.choice.next_route()
+
     # Questions and answers
 
     @on(ChatInput.Sent)
@@ -187,8 +192,9 @@ class ChatTab(Tab):
 
     def answer(self, exchange: ChatExchange) -> None:
         """Begins another answer, or one of each model."""
-        models, reason = self.choice.next_models()
+        models, reason = self.choice.next_models(exchange.question)
         self.record.model = self.model if self.choice.picked else ""
+        self.record.route = self.choice.route or ""
         self.answering.begin(self.record, exchange, models, reason)
         self.redraw(end=exchange is self.record.last)
         self._flusher.resume()
@@ -229,9 +235,11 @@ class ChatTab(Tab):
             other=self.choice.other,
             sampling=self.record.sampling,
             has_system=bool(self.record.system),
-            answer=exchange.answer if exchange is not None else None,
+            # The figures would name a model that waits for the vote.
+            answer=exchange.answer if exchange is not None and not exchange.is_blind else None,
             seconds=self.answering.seconds,
             draft_lines=self.input.line_count,
+            route="" if self.choice.route is None else route_name(self.choice.route),
         )
         line, room = "", max(20, self.size.width - 2)
         for part in status_parts(state):
@@ -274,6 +282,8 @@ class ChatTab(Tab):
             return None
         if self.is_answering:
             return safe(" " + _("esc stop the answer   enter send   ctrl+j new line"), "$foreground-muted")
+        if self.exchange is not None and self.exchange.is_blind:
+            return safe(" " + _("enter send   esc, then [ ] or =: your vote"), "$foreground-muted")
         return safe(" " + _("enter send   ctrl+j new line   esc keys of the chat"), "$foreground-muted")
 
     def on_descendant_focus(self) -> None:
@@ -327,6 +337,8 @@ class ChatTab(Tab):
         self.selected = len(record.exchanges) - 1
         if record.model and record.model in self.choice.models.names:
             self.choice.choose(record.model)
+        if record.route in tuple(Route):
+            self.choice.set_route(Route(record.route))
         self.redraw()
         self.host.refresh_footer()
 
@@ -342,6 +354,7 @@ class ChatTab(Tab):
             "edit": answered and exchange is not None and not exchange.is_blind,
             "clear": self.record.last is not None,
             "model": bool(self.model),
+            "route": bool(self.model) and not busy,
             "compare": bool(self.model) and not busy,
             "sampling": bool(self.model),
             "stop": busy,

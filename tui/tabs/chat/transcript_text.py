@@ -122,6 +122,8 @@ class ExchangeLayout:
         head = [StyledSpan(_("you"), "you strong")]
         if self.exchange.is_kept:
             head.append(StyledSpan(f"   {self._glyphs.kept} {_('in memory')}", "success"))
+        if len(self._versions) == 2 and (reason := self.exchange.answers[self._versions[0]].reason):
+            lines += wrapped([StyledSpan(one_line(reason), "dim")], self._width - MARGIN)
         return [self._indent(tuple(head)), *map(self._indent, lines)]
 
     def _head(self, place: int) -> StyledLine:
