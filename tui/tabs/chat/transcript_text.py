@@ -118,7 +118,7 @@ class ExchangeLayout:
             f" … +{left_out:,}" if left_out else ""
         )
         width = self._width - MARGIN - 2
-        lines = [(bar, StyledSpan(shown[begin:end])) for begin, end in wrap(shown, width)]
+        lines: list[StyledLine] = [(bar, StyledSpan(shown[begin:end])) for begin, end in wrap(shown, width)]
         head = [StyledSpan(_("you"), "you strong")]
         if self.exchange.is_kept:
             head.append(StyledSpan(f"   {self._glyphs.kept} {_('in memory')}", "success"))
