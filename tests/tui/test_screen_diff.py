@@ -180,3 +180,21 @@ def test_unchanged_cells_between_two_changes_are_skipped(gap: int) -> None:
         assert sent is not None
         terminal.stream.feed(sent)
     assert terminal.screen.display == ["".join(character for character, _style in after)] * HEIGHT
+
+
+@pytest.mark.parametrize(
+    ("shown", "wanted", "sent"),
+    [
+        ("xabcx", "yabcy", "yabcy"),
+        ("xa─cx", "ya─cy", "y\x1b[3Cy"),
+        ("xabcdx", "yabcdy", "y\x1b[4Cy"),
+        ("✓ xa", "✓ ya", "\x1b[1;3Hy"),
+    ],
+    ids=["a short gap is written again", "not a wider byte", "a long gap is skipped", "after a check mark"],
+)
+def test_the_cheaper_way_over_unchanged_cells_is_taken(shown: str, wanted: str, sent: str) -> None:
+    diff, out = ScreenDiff(), console()
+    for text in (shown, wanted):
+        region = Region(0, 0, len(text), 1)
+        last = diff.encode(LayoutUpdate([[Strip([Segment(text)], len(text))]], region), out, (WIDTH, HEIGHT))
+    assert last is not None and last.removeprefix("\x1b[1;1H") == sent

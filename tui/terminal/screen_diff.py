@@ -6,22 +6,15 @@ of the traffic. Curses has compared cells since 1980; this does the same behind 
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
-from rich.cells import get_character_cell_size
 from rich.color import ColorSystem
 from rich.console import Console
-from rich.style import Style
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.strip import Strip
 
-_CONTINUATION = ""
-"""Text of the second cell of a wide character."""
-_DRAWN_ON_BLANKS = frozenset({"4", "7", "9", "21", "53"})
-"""Codes that are visible on a blank: underline, reverse, strike, double underline, overline."""
+from tui.terminal.cells import CONTINUATION, DRAWN_ON_BLANKS, PLAIN, Cell, Look, Piece, cells_of
+
 _OFF = {
     **dict.fromkeys(("1", "2"), "22"),
     **dict.fromkeys(("4", "21"), "24"),
@@ -34,41 +27,8 @@ _OFF = {
     "53": "55",
 }
 """The code that ends an attribute (ECMA-48, SGR)."""
-
-
-class Look(NamedTuple):
-    """The appearance of a cell: SGR codes."""
-
-    attributes: frozenset[str] = frozenset()
-    foreground: str = ""
-    background: str = ""
-    link: str = ""
-    """The target of a hyperlink."""
-
-    def of_blank(self) -> Look:
-        """What of it is seen on a blank: the colour of the text only where a line or the reverse is drawn with it."""
-        drawn = self.attributes & _DRAWN_ON_BLANKS
-        return Look(drawn, self.foreground if drawn else "", self.background, self.link)
-
-
-_PLAIN = Look()
-
-
-class Cell(NamedTuple):
-    """One cell of the terminal; a wide character is followed by a cell without text."""
-
-    text: str
-    look: Look
-
-    def differs(self, other: Cell | None) -> bool:
-        """Whether it looks different. The colour of the text of a blank is not seen."""
-        if other is None or self.text != other.text:
-            return True
-        if self.look is other.look:
-            return False
-        if self.text == " ":
-            return self.look.of_blank() != other.look.of_blank()
-        return self.look != other.look
+_SHORT_GAP = 3
+"""Unchanged cells that cost no more bytes than moving the cursor over them."""
 
 
 class ScreenDiff:
@@ -92,35 +52,37 @@ class ScreenDiff:
             self._rows = [[None] * size[0] for _row in range(size[1])]
             self._size = size
         if isinstance(update, LayoutUpdate):
-            pieces = _layout_pieces(update)
+            strips = _layout_pieces(update)
         elif isinstance(update, ChopsUpdate):
-            pieces = _chop_pieces(update)
+            strips = _chop_pieces(update)
         else:
             return None
         colors = console._color_system or ColorSystem.TRUECOLOR
         writer = _Writer()
-        for x, y, strip in pieces:
+        for x, y, strip in strips:
             if 0 <= y < len(self._rows):
-                self._draw(writer, x, y, strip, colors)
+                self._draw(writer, Piece(x, y, *cells_of(strip, colors)))
         return writer.finish()
 
-    def _draw(self, writer: _Writer, x: int, y: int, strip: Strip, colors: ColorSystem) -> None:
-        row = self._rows[y]
-        cells, certain = _cells(strip, colors)
-        cells = cells[: max(0, len(row) - x)]
-        shown = row[x : x + len(cells)]
-        if not certain and any(cell.differs(old) for cell, old in zip(cells, shown, strict=True)):
+    def _draw(self, writer: _Writer, piece: Piece) -> None:
+        row, x, y = self._rows[piece.y], piece.x, piece.y
+        cells = piece.cells[: max(0, len(row) - x)]
+        shown: Sequence[Cell | None] = row[x : x + len(cells)]
+        if not piece.certain and any(cell.differs(old) for cell, old in zip(cells, shown, strict=True)):
             # Terminals disagree about the width of some character: the rest of the strip is drawn from where it ends.
             shown = [None] * len(cells)
-        at = 0
+        at, written = 0, 0
         while at < len(cells):
             end = at + 1
-            while end < len(cells) and cells[end].text == _CONTINUATION:
+            while end < len(cells) and cells[end].text == CONTINUATION:
                 end += 1
             if any(cell.differs(old) for cell, old in zip(cells[at:end], shown[at:end], strict=True)):
+                if 0 < at - written <= _SHORT_GAP and piece.certain:
+                    writer.repeat(x + written, y, cells[written:at])
                 writer.write(x + at, y, cells[at], end - at)
+                written = end
             at = end
-        if not certain:
+        if not piece.certain:
             writer.lose_cursor()
         if cells:
             _break_wide(row, x)
@@ -131,7 +93,7 @@ class ScreenDiff:
 def _break_wide(row: list[Cell | None], x: int) -> None:
     """Forgets both halves of a wide character that the border before column `x` divides: writing to one half erases
     the other."""
-    if 0 < x < len(row) and (cell := row[x]) is not None and cell.text == _CONTINUATION:
+    if 0 < x < len(row) and (cell := row[x]) is not None and cell.text == CONTINUATION:
         row[x - 1] = row[x] = None
 
 
@@ -140,7 +102,7 @@ class _Writer:
 
     def __init__(self) -> None:
         self._parts: list[str] = []
-        self._look = _PLAIN
+        self._look = PLAIN
         self._x = self._y = -1
         """Where the cursor is; unknown at first."""
 
@@ -153,10 +115,24 @@ class _Writer:
             else:
                 self._parts.append(f"\x1b[{y + 1};{x + 1}H")
         blank = cell.text == " "
-        if not (blank and self._look.of_blank() == cell.look.of_blank()):
+        if not (blank and self._has_look_of(cell)):
             self._set_look(cell.look.of_blank() if blank else cell.look, keep_text=blank)
         self._parts.append(cell.text)
         self._x, self._y = x + width, y
+
+    def repeat(self, x: int, y: int, cells: Sequence[Cell]) -> None:
+        """Writes unchanged cells again where the cursor is before them and they need no codes."""
+        if (x, y) == (self._x, self._y) and all(
+            cell.text.isascii() and cell.text != CONTINUATION and self._has_look_of(cell) for cell in cells
+        ):
+            self._parts += [cell.text for cell in cells]
+            self._x += len(cells)
+
+    def _has_look_of(self, cell: Cell) -> bool:
+        """Whether the cell can be written without a code."""
+        if cell.text == " ":
+            return self._look.of_blank() == cell.look.of_blank()
+        return self._look == cell.look
 
     def lose_cursor(self) -> None:
         """The cursor may be anywhere."""
@@ -166,7 +142,7 @@ class _Writer:
         """Changes the look; with `keep_text`, what is not seen on a blank stays as it is."""
         before = self._look
         if keep_text:
-            unseen = before.attributes - _DRAWN_ON_BLANKS
+            unseen = before.attributes - DRAWN_ON_BLANKS
             foreground = look.foreground if look.attributes else before.foreground
             look = Look(look.attributes | unseen, foreground, look.background, look.link)
         if look == before:
@@ -188,13 +164,13 @@ class _Writer:
             whole = ";".join(
                 ["0", *sorted(look.attributes), *filter(None, (look.foreground, look.background))]
             )
-            shorter = min(sequence, whole, key=len) if look != _PLAIN else "0"
+            shorter = min(sequence, whole, key=len) if look != PLAIN else "0"
             self._parts.append(f"\x1b[{'' if shorter == '0' else shorter}m")
         self._look = look
 
     def finish(self) -> str:
         """The sequences; the terminal is left in its plain look."""
-        self._set_look(_PLAIN, keep_text=False)
+        self._set_look(PLAIN, keep_text=False)
         return "".join(self._parts)
 
 
@@ -215,67 +191,6 @@ def _chop_pieces(update: ChopsUpdate) -> Iterator[tuple[int, int, Strip]]:
                 continue
             left, right = max(x, start), min(chop_end, end)
             yield left, y, strip if (left, right) == (x, chop_end) else strip.crop(left - x, right - x)
-
-
-def _cells(strip: Strip, colors: ColorSystem) -> tuple[list[Cell], bool]:
-    """The cells of a strip, and whether every terminal agrees about their widths."""
-    cells: list[Cell] = []
-    certain = True
-    for text, style, control in strip._segments:
-        if control:
-            continue
-        look = _PLAIN if style is None else _look(style, colors)
-        if text.isascii():
-            cells += _ascii_cells(text, look)
-            continue
-        for character in text:
-            width = get_character_cell_size(character)
-            certain = certain and _is_certain(character)
-            if width == 0 and cells:
-                last = next(n for n in range(len(cells) - 1, -1, -1) if cells[n].text != _CONTINUATION)
-                cells[last] = Cell(cells[last].text + character, cells[last].look)
-            elif width:
-                cells.append(Cell(character, look))
-                cells += [Cell(_CONTINUATION, look)] * (width - 1)
-    return cells, certain
-
-
-@lru_cache(maxsize=4096)
-def _ascii_cells(text: str, look: Look) -> tuple[Cell, ...]:
-    return tuple(Cell(character, look) for character in text)
-
-
-@lru_cache(maxsize=4096)
-def _is_certain(character: str) -> bool:
-    """Whether terminals agree about the width: not for emoji, combining marks and joiners."""
-    if character < "\u0300":
-        return True
-    if unicodedata.category(character) in ("Mn", "Me", "Mc", "Cf", "Co", "Cn"):
-        return False
-    return not (
-        "\u2600" <= character <= "\u27bf" or "\u2b00" <= character <= "\u2bff" or character >= "\U0001f000"
-    )
-
-
-@lru_cache(maxsize=4096)
-def _look(style: Style, colors: ColorSystem) -> Look:
-    codes = Strip.render_ansi(style, colors).split(";")
-    attributes: set[str] = set()
-    foreground = background = ""
-    at = 0
-    while at < len(codes):
-        code = codes[at]
-        length = {"5": 3, "2": 5}.get(codes[at + 1], 1) if code in ("38", "48") and at + 1 < len(codes) else 1
-        whole = ";".join(codes[at : at + length])
-        number = int(code or 0)
-        if number == 38 or 30 <= number <= 37 or 90 <= number <= 97 or number == 39:
-            foreground = whole if number != 39 else ""
-        elif number == 48 or 40 <= number <= 47 or 100 <= number <= 107 or number == 49:
-            background = whole if number != 49 else ""
-        elif number:
-            attributes.add(code)
-        at += length
-    return Look(frozenset(attributes), foreground, background, style.link or "")
 
 
 class DiffUpdate(CompositorUpdate):
