@@ -47,6 +47,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
 MAX_BYTES = 4096
 """Upper limit of an answer by default: about a thousand tokens."""
+ANSWER_TOKENS = 1024
+"""Space that a prompt leaves for an answer at most, although an answer of `MAX_BYTES` may have more tokens."""
 MAX_BYTES_NATIVE = 512
 """The same for a model whose tokens are bytes and whose context is short."""
 

@@ -124,11 +124,11 @@ def open_pair(ws: Workspace, first: Path, second: Path) -> tuple[LanguageModel, 
 def open_together(ws: Workspace, places: Sequence[Path]) -> list[LanguageModel]:
     """Models to compare, in order. Weights of a Hugging Face base that several use are loaded once. Raises BadInput."""
     opened: dict[int, LanguageModel] = {}
-    shared: dict[tuple[Path, Path | None], list[tuple[int, BaseModel]]] = {}
+    shared: dict[tuple[object, object], list[tuple[int, BaseModel]]] = {}
     for number, place in enumerate(places):
         if kind_of(place) is not ModelKind.NATIVE:
             base = find_base(ws, str(place))
-            shared.setdefault((base.path, base.lora), []).append((number, base))
+            shared.setdefault((_file_id(base.path), _file_id(base.lora)), []).append((number, base))
     for users in shared.values():
         if len(users) > 1:
             from engine.inference.backends.hf import load_together
@@ -138,6 +138,14 @@ def open_together(ws: Workspace, places: Sequence[Path]) -> list[LanguageModel]:
                 served = _in_llama_cpp(ws, base, beside_mb=model.memory_mb, scorer=model)
                 opened[number] = served or model
     return [opened.get(number) or open_language_model(ws, place) for number, place in enumerate(places)]
+
+
+def _file_id(path: Path | None) -> object:
+    """What two names of one file share: the blob of a served model is a link to its base."""
+    if path is None or not path.is_file():
+        return path
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
 
 
 def open_weights(

@@ -18,7 +18,7 @@ from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, first_line
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.models.card import ADAPTER_CONFIG, WEIGHTS_INDEX, ModelCard, read_card
+from engine.models.card import ADAPTER_CONFIG, WEIGHTS_INDEX, ModelCard, load_card, read_card
 from engine.models.hf_directory import (
     CONFIG_FILE,
     TEXT_PART_LOADS,
@@ -114,6 +114,8 @@ def find_base(ws: Workspace, name: str) -> BaseModel:
     source = place.reference if place.origin is ModelOrigin.HUB else str(path)
     if place.kind is ModelKind.ADAPTER:
         return base_of_adapter(ws, path)
+    if place.kind is ModelKind.SERVED:
+        return replace(_of_ollama(ws, load_card(path).served), name=path.name)
     if place.kind is ModelKind.GGUF:
         return _of_gguf(path, source, path.stem if path.suffix == GGUF_SUFFIX else path.name)
     return _of_directory(path, source, _name_of(path))

@@ -47,7 +47,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     mode: str
-    """"scratch", "native" or "lora"."""
+    """"scratch", "native", "lora" or "message"."""
     base: str = ""
     """Name of the model that it continues; "" for scratch."""
     first: str = ""
@@ -58,15 +58,19 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """Fingerprint of the base model (`engine.models.base_models`)."""
     base_format: str = ""
     """Format that the base was loaded in: "float32", "bfloat16" or "4bit"."""
+    served: str = ""
+    """Tag in the workspace's own store that is this model: its weights and texts are there. "" for a model with weights
+    in its folder."""
     run_id: str = ""
     created_at: float
     parameters: int
     context: int
-    """Context length: bytes (a 汉字 is three) for a native model, tokens for an adapter."""
+    """Context length: bytes (a 汉字 is three) for a native model, tokens for others."""
     languages: list[str] = []
     train_bytes: int = 0
     loss: float | None = None
     weights_sha256: str = ""
+    """Of the file of weights; of a served model, of its manifest."""
     lineage: Lineage = Lineage()
 
 

@@ -5,7 +5,7 @@ The app reads it, so it imports nothing heavy: headers and file names only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from engine.models.card import ADAPTER_WEIGHTS, WEIGHTS_FILE, ModelCard
 from engine.models.gguf.header import GgufSummary, read_summary
 from engine.models.hf_directory import read_directory
 from engine.models.hub_cache import list_hub
+from engine.models.ollama.layout import full_tag
 from engine.models.ollama.running import installed_models
 from engine.models.ollama.store import find_gguf, installed_tags, is_own
 from engine.models.registry import find_model, list_models
@@ -65,7 +66,8 @@ def list_bases(ws: Workspace) -> list[ListedModel]:
         for name, path in list_hub()
     ]
     stored = installed_tags(ws)
-    tags = list(dict.fromkeys([*stored, *installed_models()]))
+    own = {full_tag(card.served) for card in list_models(ws) if card.served}
+    tags = [tag for tag in dict.fromkeys([*stored, *installed_models()]) if tag not in own]
     return [
         *(_described(place) for place in (*workspace_bases(ws), *hub)),
         *(_of_ollama(ws, tag, readable=tag in stored) for tag in tags),
@@ -84,6 +86,8 @@ def check_base(place: ModelPlace, mode: str) -> None:
 
     BadInput as `check_usable`, UsageProblem for a model that another mode trains.
     """
+    if mode == "message" and place.kind in (ModelKind.NATIVE, ModelKind.HF):
+        raise not_served(place.name, place.reference)
     if place.kind is ModelKind.NATIVE:
         if mode == "lora":
             raise UsageProblem(
@@ -91,12 +95,27 @@ def check_base(place: ModelPlace, mode: str) -> None:
                 hint=shell_command("h2q-tui", "train", "--mode", "native", "--model", place.reference),
             )
         return
+    if place.kind is ModelKind.SERVED and mode in ("lora", "auto"):
+        raise UsageProblem(
+            _(
+                "{name} is a model with conversations before every chat; an adapter is trained on its base"
+            ).format(name=place.name),
+            hint="h2q-tui models list",
+        )
     if mode in ("native", "scratch"):
         raise UsageProblem(
             _("{mode} trains the built-in model, and {name} is another").format(mode=mode, name=place.name),
             hint=shell_command("h2q-tui", "train", "--mode", "lora", "--model", place.reference),
         )
     check_usable(place)
+
+
+def not_served(name: str, reference: str) -> UsageProblem:
+    """The error for a base of `message` that is no GGUF file."""
+    return UsageProblem(
+        _("message needs a GGUF file or a tag, and {name} is another kind of model").format(name=name),
+        hint=shell_command("h2q-tui", "export", reference, "--to", "gguf"),
+    )
 
 
 def check_usable(place: ModelPlace) -> None:
@@ -109,6 +128,8 @@ def check_usable(place: ModelPlace) -> None:
 
 def _trained(ws: Workspace, card: ModelCard) -> ListedModel:
     folder = find_model(ws, card.name)
+    if card.served:
+        return _served(ws, card, folder)
     weights = folder / (ADAPTER_WEIGHTS if card.base_path else WEIGHTS_FILE)
     return ListedModel(
         name=card.name,
@@ -120,6 +141,20 @@ def _trained(ws: Workspace, card: ModelCard) -> ListedModel:
         weight_format="",
         context=card.context,
         problem="",
+        card=card,
+    )
+
+
+def _served(ws: Workspace, card: ModelCard, folder: Path) -> ListedModel:
+    """A model that is a tag of the workspace's own store."""
+    row = _of_ollama(ws, card.served, readable=True)
+    return replace(
+        row,
+        name=card.name,
+        kind=ModelKind.SERVED,
+        origin=ModelOrigin.WORKSPACE,
+        path=str(folder),
+        context=card.context,
         card=card,
     )
 

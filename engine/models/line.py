@@ -8,20 +8,26 @@ import msgspec
 
 from engine.core.errors import H2QError
 from engine.core.paths import Workspace, resolve_path
-from engine.models.base_models import base_of_adapter
+from engine.models.base_models import base_of_adapter, find_base
 from engine.models.card import CARD_FILE, ModelCard, read_card
 from engine.models.registry import workspace_entry
 from engine.models.resolve import ModelKind, kind_of
 
 
 def first_of_line(ws: Workspace, place: Path) -> Path | None:
-    """The first model that the one in `place` descends from: of an adapter the base it is on, of a native model the
+    """The first model that the one in `place` descends from: of an adapter and a served model the base it is on, of a native model the
     one from plain text; where that is gone, the oldest ancestor that is left. None for a model without ancestors.
     """
     kind = kind_of(place)
     if kind is ModelKind.ADAPTER:
         try:
             return base_of_adapter(ws, place).place
+        except H2QError:
+            return None
+    if kind is ModelKind.SERVED:
+        found = _card(place)
+        try:
+            return find_base(ws, found.base_path).place if found is not None and found.base_path else None
         except H2QError:
             return None
     if kind is not ModelKind.NATIVE:

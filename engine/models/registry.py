@@ -25,6 +25,8 @@ from engine.core.files import file_sha256, fsync_dir, make_dirs, write_bytes
 from engine.core.i18n import _, bracketed
 from engine.core.paths import Workspace, resolve_path
 from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, WEIGHTS_FILE, ModelCard, read_card, weights_changed
+from engine.models.ollama.layout import full_tag
+from engine.models.ollama.model_store import ModelStore, UnknownModel
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 """Model names, which are valid names for Ollama too."""
@@ -157,7 +159,7 @@ def promote(ws: Workspace, name: str, description: str = "", *, now: float | Non
     models.json is broken (with the line); nothing is changed then. Raises OSError when the disk is full.
     """
     folder = find_model(ws, name)
-    _check_weights(folder)
+    _check_weights(ws, folder)
     # A model outside the workspace is registered by its path: its name alone would not find it again.
     inside = folder.parent.resolve() in (ws.models.resolve(), ws.adapters.resolve())
     registered = folder.name if inside else str(folder)
@@ -272,9 +274,39 @@ def remove_model(ws: Workspace, name: str) -> None:
         return
     hidden = folder.with_name(f".{name}.removed")
     shutil.rmtree(hidden, ignore_errors=True)
+    served = _served_tag(folder)
     folder.rename(hidden)
     fsync_dir(folder.parent)
     shutil.rmtree(hidden)
+    if served:
+        with suppress(UnknownModel):
+            ModelStore(ws).delete(served)
+
+
+def _served_tag(folder: Path) -> str:
+    """The tag of the model that the card in `folder` describes; "" for a model with weights of its own."""
+    try:
+        return read_card(folder).served
+    except (OSError, msgspec.DecodeError):
+        return ""
+
+
+def card_of_tag(ws: Workspace, tag: str) -> ModelCard | None:
+    """The card whose model is `tag` of the workspace's own store; None for a tag of which nothing else depends."""
+    wanted = full_tag(tag)
+    return next((card for card in list_models(ws) if card.served and full_tag(card.served) == wanted), None)
+
+
+def remove_served(ws: Workspace, tag: str) -> None:
+    """Deletes a tag of the workspace's own store, with the card of the model that it is.
+
+    Raises UnknownModel, UsageProblem when it is the model in use or the base of an adapter, OSError.
+    """
+    card = card_of_tag(ws, tag)
+    if card is None:
+        ModelStore(ws).delete(tag)
+    else:
+        remove_model(ws, card.name)
 
 
 def workspace_entry(ws: Workspace, name: str) -> Path | None:
@@ -300,9 +332,14 @@ def _replacement_command(ws: Workspace, name: str) -> str:
     return f"h2q-tui promote {other}" if other else "h2q-tui train"
 
 
-def _check_weights(folder: Path) -> None:
+def _check_weights(ws: Workspace, folder: Path) -> None:
     """Raises BadInput when the weights are not those that the card describes."""
     card = read_card(folder)
+    if card.served:
+        stored = ModelStore(ws).find(card.served)
+        if stored.digest != card.weights_sha256:
+            raise weights_changed(stored.path)
+        return
     file = folder / (ADAPTER_WEIGHTS if card.base_path else WEIGHTS_FILE)
     try:
         digest = file_sha256(file)

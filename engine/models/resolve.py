@@ -35,6 +35,8 @@ class ModelKind(StrEnum):
     """A Hugging Face directory."""
     GGUF = "gguf"
     """A GGUF file."""
+    SERVED = "served"
+    """A card whose model is in the workspace's own store: a base with conversations before every chat."""
 
 
 def kind_of(path: Path) -> ModelKind:
@@ -50,6 +52,8 @@ def kind_of(path: Path) -> ModelKind:
     except (OSError, msgspec.DecodeError):
         # Loading the native model reports what is wrong with the card.
         return ModelKind.NATIVE
+    if card.served:
+        return ModelKind.SERVED
     # An exported merge of an adapter keeps the adapter's card with its mode and no base path.
     return ModelKind.HF if card.base_path or card.mode == "lora" else ModelKind.NATIVE
 

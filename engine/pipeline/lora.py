@@ -135,7 +135,7 @@ def _train_on_corpus(
             texts=texts,
             replay_sample=corpus.replay_sample,
         )
-        allowed = params.promote and _beats_model_in_use(
+        allowed = params.promote and beats_model_in_use(
             ctx, store, corpus.window, report, base=_base_name(base), new=adapter.folder
         )
     promoted = promote_if_better(
@@ -281,7 +281,7 @@ def _output_folder(ws: Workspace, params: TrainParams) -> Path:
     return folder
 
 
-def _beats_model_in_use(
+def beats_model_in_use(
     ctx: RunContext,
     store: MemoryStore,
     window: HoldoutWindow,
@@ -290,7 +290,7 @@ def _beats_model_in_use(
     base: str,
     new: Path,
 ) -> bool:
-    """Whether the adapter is also better than the model in use, if that is another one than its base."""
+    """Whether the new model is also better than the model in use, if that is another one than its base."""
     used = in_use(ctx.workspace)
     if report.verdict.decision != "promote" or used is None or used == base:
         return True

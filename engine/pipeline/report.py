@@ -14,6 +14,7 @@ import msgspec
 
 from engine.core import files
 from engine.core.errors import NotEnoughData
+from engine.core.i18n import n_
 from engine.core.json_text import encode_json
 from engine.core.local_time import local_time
 from engine.core.paths import Workspace
@@ -33,6 +34,40 @@ class Pairs(msgspec.Struct, frozen=True, kw_only=True):
     """Pairs left after the filters and the review."""
     train: int = 0
     test: int = 0
+
+
+class MessageBudget(msgspec.Struct, frozen=True, kw_only=True):
+    """The conversations that stand before every chat of a model of `--mode message`."""
+
+    conversations: int
+    of: int
+    """Conversations that could have been chosen."""
+    tokens: int
+    """Of a prompt with them and a shortest question."""
+    context: int
+    """Tokens of prompt and answer together (`num_ctx`)."""
+    reserve: int
+    """Tokens of `context` that are kept for question and answer."""
+    tag: str
+    """In the built-in server."""
+    modelfile: str
+    """Path of the Modelfile for people."""
+    ollama: str = ""
+    """Its name in an Ollama that answered; "" where it was not created there."""
+
+    @property
+    def text(self) -> str:
+        return n_(
+            "{n} of {of} conversation, {tokens} of {context} tokens; {reserve} are kept for question and answer",
+            "{n} of {of} conversations, {tokens} of {context} tokens; {reserve} are kept for question and answer",
+            self.of,
+        ).format(
+            n=f"{self.conversations:,}",
+            of=f"{self.of:,}",
+            tokens=f"{self.tokens:,}",
+            context=f"{self.context:,}",
+            reserve=f"{self.reserve:,}",
+        )
 
 
 class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +94,8 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
     """Loss on a sample of those, before and after. None when there were none."""
     held_out: Forgetting | None = None
     """Loss on the held-out part of `--data` files, before and after; files allow no verdict."""
+    budget: MessageBudget | None = None
+    """None for a mode that trains."""
 
     training_id: str
     start_time: str
@@ -92,6 +129,7 @@ class TrainResult:
     replayed: int = 0
     validation: ValidationReport | None = None
     held_out: Forgetting | None = None
+    budget: MessageBudget | None = None
     error: str = ""
 
 
@@ -138,6 +176,7 @@ def _make_report(ctx: RunContext, request: TrainRequest, result: TrainResult) ->
         replayed=result.replayed,
         forgetting=validation.forgetting if validation else None,
         held_out=result.held_out,
+        budget=result.budget,
         training_id=f"train_{int(request.started)}",
         start_time=iso_local_time(request.started),
         end_time=iso_local_time(time.time()),

@@ -21,6 +21,7 @@ from engine.models.registry import find_model, in_use, list_outside, new_name, p
 from engine.models.resolve import ModelKind, find_place
 from engine.pipeline.corpus import counted_pairs, prepare_corpus
 from engine.pipeline.lora import lora_fits, train_adapter
+from engine.pipeline.message import make_message_model
 from engine.pipeline.own_question import own_question
 from engine.pipeline.promote import promote_if_better
 from engine.pipeline.report import TrainResult, finish, status_of
@@ -70,6 +71,8 @@ def train(ctx: RunContext, params: TrainParams, *, stages_before: int = 0) -> Ru
         return _train_on_text(ctx, request)
     if mode is TrainMode.LORA:
         return train_adapter(ctx, request)
+    if mode is TrainMode.MESSAGE:
+        return make_message_model(ctx, request)
     return _train_on_conversations(ctx, request)
 
 

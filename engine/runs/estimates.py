@@ -139,6 +139,8 @@ def stages_of(load: Workload) -> tuple[str, ...]:
         return ("scratch",)
     if load.mode is TrainMode.LORA:
         return ("corpus", "lora", "validate", "promote")
+    if load.mode is TrainMode.MESSAGE:
+        return ("corpus", "message", "validate", "promote")
     scratch = ("scratch",) if load.text_bytes else ()
     return ("corpus", *scratch, "native", "validate", "promote")
 
@@ -212,6 +214,14 @@ def _rough(load: Workload) -> Estimate:
     if "native" in seconds:
         seconds["native"] = max(10.0, count * _CONVERSATION_BYTES * epochs / _NATIVE_BYTES_S / speed)
         seconds["validate"] = 10.0 + 0.5 * test / speed
+    if "message" in seconds:
+        rate = _FLOP_S * speed / max(1.0, load.base_parameters)
+        seconds["message"] = 5.0 + _CORPUS_S * count
+        # The turns are read once; behind them the model scores the test set and the general one, as the base does.
+        seconds["validate"] = (
+            20.0 + 2 * (test * _CONVERSATION_TOKENS + _GENERAL_TOKENS) * _SCORING_FLOP / rate
+        )
+        return Estimate(seconds, None)
     if "lora" in seconds:
         rate = _FLOP_S * speed / max(1.0, load.base_parameters)
         tokens = _CONVERSATION_TOKENS
@@ -237,6 +247,7 @@ def _within_budget(found: Estimate, load: Workload) -> Estimate:
         seconds["scratch"] = BASE_SHARE * budget
         seconds["native"] = (1 - BASE_SHARE) * budget
     else:
-        trained = next(name for name in seconds if name in ("scratch", "native", "lora"))
-        seconds[trained] = min(seconds[trained], budget) if trained == "lora" else budget
+        trained = next((name for name in seconds if name in ("scratch", "native", "lora")), "")
+        if trained:
+            seconds[trained] = min(seconds[trained], budget) if trained == "lora" else budget
     return Estimate(seconds, None, found.memory_mb, found.run)

@@ -33,6 +33,8 @@ class TrainMode(StrEnum):
     NATIVE = "native"
     SCRATCH = "scratch"
     LORA = "lora"
+    MESSAGE = "message"
+    """Nothing is trained: conversations stand before every chat of a served model."""
 
 
 class ImportParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +67,8 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     """Base model: a model of the registry or a directory. None: the model in use.
 
-    For `lora` a Hugging Face directory, an Ollama tag or an adapter; None: `lora_base` of the settings."""
+    For `lora` a Hugging Face directory, an Ollama tag or an adapter; for `message` a GGUF file, a tag or an adapter on
+    one. None: `lora_base` of the settings."""
     min_corpus: int = 50
     """With fewer accepted pairs the run ends as `skipped`."""
     data: list[str] = []
@@ -104,7 +107,7 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     clip: float | None = None
     """Maximum gradient norm; 0 disables clipping."""
     context: int | None = None
-    """Context length in bytes; in tokens for `lora`."""
+    """Context length in bytes; in tokens for `lora` and `message`."""
     time_budget_s: float | None = None
     """Time limit of a phase in seconds; the step count follows from the speed measured at its start."""
     seed: int = 0

@@ -11,6 +11,20 @@ _UNUSED: dict[TrainMode, tuple[str, ...]] = {
     TrainMode.SCRATCH: (*_LORA_ONLY, "model"),
     TrainMode.NATIVE: _LORA_ONLY,
     TrainMode.LORA: ("recipe",),
+    TrainMode.MESSAGE: (
+        *_LORA_ONLY,
+        "recipe",
+        "data",
+        "output",
+        "epochs",
+        "batch_size",
+        "accumulation",
+        "max_steps",
+        "lr",
+        "clip",
+        "time_budget_s",
+        "resume",
+    ),
     TrainMode.AUTO: (),
 }
 

@@ -198,11 +198,12 @@ TRAIN_OPTIONS: tuple[Option, ...] = (
         name="mode",
         type=str,
         default="auto",
-        choices=("auto", "native", "scratch", "lora"),
+        choices=("auto", "native", "scratch", "lora", "message"),
         example="native",
         help=N_(
-            "auto, native (the built-in model on your conversations), scratch (on plain text) or lora "
-            "(an adapter on a Hugging Face model or an Ollama tag)."
+            "auto, native (the built-in model on your conversations), scratch (on plain text), lora "
+            "(an adapter on a Hugging Face model or an Ollama tag) or message (your conversations before every "
+            "chat of a GGUF model: prompting, not training)."
         ),
     ),
     Option(
@@ -314,7 +315,7 @@ TRAIN_OPTIONS: tuple[Option, ...] = (
         type=int,
         least=64,
         most=4096,
-        help=N_("Context length in bytes; in tokens with lora."),
+        help=N_("Context length in bytes; in tokens with lora and message."),
     ),
     SEED,
     CHECKPOINT_EVERY,

@@ -15,6 +15,7 @@ from torch import Tensor
 from engine.core.chat import ChatMessage
 from engine.inference.kept_prefix import KeptPrefix
 from engine.inference.language_model import (
+    ANSWER_TOKENS,
     MAX_BYTES,
     NLL,
     Generated,
@@ -35,8 +36,6 @@ from engine.models.threads import single_threaded
 
 MAX_CONTEXT = 4096
 """Upper limit of prompt and answer together in tokens: the key-value cache grows with them."""
-ANSWER_TOKENS = 1024
-"""Space that a prompt leaves for an answer at most, although an answer of `MAX_BYTES` may have more tokens."""
 EVAL_CONTEXT = 1024
 """Tokens of an evaluation window where the adapter's card names no context."""
 MIN_EVAL_CONTEXT = 8

@@ -15,6 +15,7 @@ from engine.core.errors import RunFailed
 from engine.core.i18n import _
 from engine.inference.cancellable import iterate
 from engine.inference.language_model import (
+    ANSWER_TOKENS,
     MAX_BYTES,
     NLL,
     Finish,
@@ -37,8 +38,6 @@ from engine.models.template_text import FIXED
 if TYPE_CHECKING:
     from engine.inference.backends.hf import HFModel
 
-ANSWER_TOKENS = 1024
-"""Space that a prompt leaves for an answer at most, as in torch."""
 _FORCE = 1000.0
 """A logit bias that decides."""
 _SEEDS = (1 << 32) - 1

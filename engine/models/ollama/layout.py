@@ -46,7 +46,7 @@ class StoredLayer:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class StoreManifest:
     """What a tag is made of."""
 
     layers: tuple[StoredLayer, ...]
@@ -79,7 +79,7 @@ class Manifest:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
-def decode_manifest(data: bytes) -> Manifest:
+def decode_manifest(data: bytes) -> StoreManifest:
     """Raises ValueError, KeyError or TypeError for anything but a manifest."""
     content = json.loads(data)
     layers = tuple(
@@ -92,7 +92,7 @@ def decode_manifest(data: bytes) -> Manifest:
     )
     config = content.get("config") or {}
     digest = config.get("digest") or ""
-    return Manifest(layers, _digest(digest) if digest else "", int(config.get("size") or 0))
+    return StoreManifest(layers, _digest(digest) if digest else "", int(config.get("size") or 0))
 
 
 def _digest(text: Any) -> str:

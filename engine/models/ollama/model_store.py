@@ -36,8 +36,8 @@ from engine.models.ollama.layout import (
     BLOBS,
     DIGEST,
     MAX_BYTES,
-    Manifest,
     StoredLayer,
+    StoreManifest,
     blob_path,
     decode_manifest,
     full_tag,
@@ -71,7 +71,7 @@ class StoredModel:
     """Hash of the manifest in hex, which changes with the model."""
     modified_at: float
     """Seconds since the epoch."""
-    manifest: Manifest
+    manifest: StoreManifest
     folder: Path
     """The store."""
 
@@ -305,7 +305,7 @@ class ModelStore:
         path = self.check_free(tag, replace=replace)
         old = self._open(full_tag(tag), path).manifest if path.is_file() else None
         stored = self.put_bytes("config", json.dumps(config, ensure_ascii=False, sort_keys=True).encode())
-        manifest = Manifest(tuple(layers), stored.digest, stored.size)
+        manifest = StoreManifest(tuple(layers), stored.digest, stored.size)
         write_bytes(path, manifest.encode())
         if old is not None:
             self._remove_unused(old.digests)
