@@ -5,6 +5,7 @@ The app reads it, so it imports nothing heavy: headers and file names only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -50,8 +51,15 @@ class ListedModel:
 
 
 def list_all(ws: Workspace) -> list[ListedModel]:
-    """The workspace's own models, newest first, then the bases: in its `models/`, the hub cache, Ollama."""
-    return [*trained_models(ws), *list_bases(ws)]
+    """Each model once: the workspace's own, newest first, then the bases: in its `models/`, the hub cache, Ollama."""
+    trained = trained_models(ws)
+    return [*trained, *beside(trained, list_bases(ws))]
+
+
+def beside(trained: Sequence[ListedModel], bases: Sequence[ListedModel]) -> list[ListedModel]:
+    """The bases that do not stand among the trained models; an adapter merged into its base and added here is both."""
+    names = {model.name for model in trained}
+    return [base for base in bases if base.origin is not ModelOrigin.WORKSPACE or base.name not in names]
 
 
 def trained_models(ws: Workspace) -> list[ListedModel]:
@@ -60,7 +68,8 @@ def trained_models(ws: Workspace) -> list[ListedModel]:
 
 
 def list_bases(ws: Workspace) -> list[ListedModel]:
-    """The models that were not trained here."""
+    """The models that an adapter can be trained on, as far as this machine has them; an adapter merged into its base and
+    added here is one of them."""
     hub = [
         ModelPlace(name, ModelKind.GGUF if path.suffix == ".gguf" else kind_of(path), ModelOrigin.HUB, path)
         for name, path in list_hub()
@@ -130,6 +139,10 @@ def _trained(ws: Workspace, card: ModelCard) -> ListedModel:
     folder = find_model(ws, card.name)
     if card.served:
         return _served(ws, card, folder)
+    if kind_of(folder) is ModelKind.HF:
+        return replace(
+            _described(ModelPlace(card.name, ModelKind.HF, ModelOrigin.WORKSPACE, folder)), card=card
+        )
     weights = folder / (ADAPTER_WEIGHTS if card.base_path else WEIGHTS_FILE)
     return ListedModel(
         name=card.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from engine.inference.backends.llama_cpp import LlamaCppModel
 from engine.inference.loader import open_language_model
 from engine.models.add import add_model
 from engine.models.base_models import find_base, model_path
+from engine.models.card import CARD_FILE, ModelCard, encode_card
 from engine.models.catalog import list_all, list_bases
 from engine.models.gguf import architectures, tokenizer
 from engine.models.gguf.header import READ_ARCHITECTURES, READ_PRE_TOKENIZERS, read_summary
@@ -25,6 +27,8 @@ from tests.export_models import write_gguf
 from tests.hf_models import write_hf
 from tests.models import talk, write_tiny
 from tests.ollama_store import OllamaStore
+from tui.cli.main import main
+from tui.tabs.chat.reader import read_models
 
 Make = Callable[[Path, Workspace, pytest.MonkeyPatch], str]
 
@@ -243,6 +247,39 @@ def test_a_model_trained_elsewhere_is_listed_once_it_is_linked(ws: Workspace, tm
     add_model(ws, tmp_path / "outside", "friend", link=True)
     assert [card.name for card in list_models(ws)] == ["friend"]
     assert [row.kind for row in list_all(ws)] == [ModelKind.NATIVE]
+
+
+def test_a_merged_adapter_that_was_added_stands_once_in_every_list_and_is_a_base(
+    ws: Workspace, directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    merged = tmp_path / "mine-hf"
+    shutil.copytree(directory, merged)
+    card = ModelCard(
+        name="mine",
+        mode="lora",
+        base="tiny",
+        created_at=1.0,
+        parameters=9,
+        context=64,
+        languages=[],
+        train_bytes=1,
+        loss=1.0,
+    )
+    (merged / CARD_FILE).write_bytes(encode_card(card))
+    add_model(ws, merged, "mine")
+    add_model(ws, directory, "plain")
+    assert [(row.name, row.kind, row.architecture) for row in list_all(ws)] == [
+        ("mine", ModelKind.HF, "qwen3"),
+        ("plain", ModelKind.HF, "qwen3"),
+    ]
+    assert [base.name for base in list_bases(ws)] == ["mine", "plain"]
+    chats = read_models(ws)
+    assert chats.names == ["mine", "plain"]
+    assert not chats.is_small("mine")
+    with pytest.raises(SystemExit):
+        main(["models", "list", "--json", "--data-dir", str(ws.root)])
+    listed = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in (*listed["models"], *listed["bases"])] == ["mine", "plain"]
 
 
 def test_a_model_that_was_written_outside_is_listed_once_and_can_be_in_use(

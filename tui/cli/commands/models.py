@@ -46,11 +46,12 @@ def register(app: typer.Typer) -> None:
 
 
 def _list() -> None:
-    from engine.models.catalog import list_bases, trained_models
+    from engine.models.catalog import beside, list_bases, trained_models
     from engine.models.registry import in_use
 
     ws = session.workspace(create=False)
-    trained, bases, used = trained_models(ws), list_bases(ws), in_use(ws)
+    trained, used = trained_models(ws), in_use(ws)
+    bases = beside(trained, list_bases(ws))
     for model in trained:
         if model.card is not None:
             output.echo(_row(model.card, used))

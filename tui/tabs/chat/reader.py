@@ -13,9 +13,9 @@ from engine.core.paths import Workspace
 from engine.memory.records import ImportItem, Replaced
 from engine.memory.store import MemoryStore
 from engine.models.card import ModelCard
-from engine.models.catalog import ListedModel, list_bases
+from engine.models.catalog import ListedModel, beside, list_bases, trained_models
 from engine.models.ollama.running import installed_models
-from engine.models.registry import in_use, list_models
+from engine.models.registry import in_use
 from engine.models.resolve import ModelOrigin, adapter_on, find_place, split_adapter
 from tui.host.shutdown import uninterruptible
 from tui.tabs.chat.pick_model import OLLAMA
@@ -56,7 +56,7 @@ class ChatModels:
         """Whether it is a model trained here from scratch, which imitates style; adapters and Ollama's models
         converse."""
         card = next((card for card in self.cards if card.name == name), None)
-        return card is not None and not card.base_path
+        return card is not None and card.mode != "lora"
 
 
 def read_models(workspace: Workspace) -> ChatModels:
@@ -67,11 +67,12 @@ def read_models(workspace: Workspace) -> ChatModels:
     except BadInput as error:
         used, problem = "", str(error)
     served = installed_models()
-    bases = list_bases(workspace)
+    trained = trained_models(workspace)
+    bases = beside(trained, list_bases(workspace))
     # Ollama talks with every model it has; a file of its store is read here where its kind is known.
     tags = [base.name for base in bases if base.origin is ModelOrigin.OLLAMA and not base.problem]
     return ChatModels(
-        list_models(workspace),
+        [model.card for model in trained if model.card is not None],
         [base for base in bases if base.origin is not ModelOrigin.OLLAMA and not base.problem],
         list(dict.fromkeys([*served, *tags])),
         used,
