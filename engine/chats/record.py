@@ -40,6 +40,7 @@ class ChatAnswer(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     tokens_per_s: float = 0.0
     dropped_turns: int = 0
+    cut_question: bool = False
     seed: int | None = None
 
     @property
@@ -53,6 +54,7 @@ class ChatAnswer(msgspec.Struct, kw_only=True):
         self.prompt_tokens, self.tokens, self.context = done.prompt_tokens, done.tokens, done.context
         self.seconds, self.tokens_per_s = round(done.seconds, 3), round(done.tokens_per_s, 2)
         self.dropped_turns, self.seed = done.dropped_turns, done.seed
+        self.cut_question = done.cut_question
 
 
 class ChatVote(msgspec.Struct, kw_only=True, frozen=True):

@@ -71,6 +71,8 @@ class Generated(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     dropped_turns: int = 0
     """Oldest turns dropped because they did not fit into the context."""
+    cut_question: bool = False
+    """The question alone was longer than the context: its beginning was left out."""
     seed: int | None = None
     prompt_tokens: int = 0
     """Tokens of the rendered prompt, by the model's own tokenizer; 0 when unknown."""

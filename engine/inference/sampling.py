@@ -136,6 +136,8 @@ class DecodingSession:
     """Turns dropped from the prompt."""
     context: int
     """Context length in tokens."""
+    cut_question: bool
+    """The question lost its beginning."""
     max_tokens: int
     max_bytes: int
     """Upper limit of the answer in UTF-8 bytes."""
@@ -191,6 +193,7 @@ def decode(
         bytes=size,
         seconds=time.perf_counter() - started,
         dropped_turns=session.dropped_turns,
+        cut_question=session.cut_question,
         seed=seed,
         prompt_tokens=len(session.prompt),
         tokens=sampled,

@@ -38,6 +38,10 @@ class FittedPrompt:
     dropped: int
     """Turns that were dropped."""
 
+    def cuts_question_of(self, messages: Sequence[ChatMessage]) -> bool:
+        """Whether the last of the `messages` that it was made of lost its beginning."""
+        return bool(self.messages) and self.messages[-1].content != messages[-1].content
+
 
 def fit_prompt(
     chat: PromptEncoder, messages: Sequence[ChatMessage], space: int, history: int | None = None

@@ -31,6 +31,7 @@ from engine.models.base_models import BaseModel, adapter_card
 from engine.models.chat_template import ChatTemplate
 from engine.models.chatml import ByteChatTemplate, MaskedTokens
 from engine.models.hf import base_format, load_base_as, load_chat_template
+from engine.models.history import FittedPrompt
 from engine.models.losses import has_linear_head, logit_chunks, token_losses
 from engine.models.threads import single_threaded
 
@@ -175,9 +176,8 @@ class HFModel:
         require_question(messages)
         started = time.perf_counter()
         max_bytes = MAX_BYTES if sampling.max_bytes is None else sampling.max_bytes
-        prompt, dropped = self.fit_prompt(
-            messages, min(max_bytes, ANSWER_TOKENS, sampling.max_tokens or ANSWER_TOKENS)
-        )
+        fitted = self._fitted(messages, min(max_bytes, ANSWER_TOKENS, sampling.max_tokens or ANSWER_TOKENS))
+        prompt = fitted.ids
         seed = seed_of(sampling)
         stream = TokenStream(self.chat, self.chat.answer_lead)
         cache: Any = None
@@ -193,8 +193,9 @@ class HFModel:
 
         session = DecodingSession(
             prompt=prompt,
-            dropped_turns=dropped,
+            dropped_turns=fitted.dropped,
             context=self.context,
+            cut_question=fitted.cuts_question_of(messages),
             max_tokens=self.context - len(prompt),
             max_bytes=max_bytes,
             stop_tokens=self._stop_tokens,
@@ -207,9 +208,11 @@ class HFModel:
 
     def fit_prompt(self, messages: Sequence[ChatMessage], answer_tokens: int) -> tuple[list[int], int]:
         """(ids, dropped turns) of a prompt that leaves space for the answer, at most half of the context."""
-        space = self.context - min(answer_tokens, self.context // 2)
-        prompt = self.chat.fit(messages, space)
+        prompt = self._fitted(messages, answer_tokens)
         return prompt.ids, prompt.dropped
+
+    def _fitted(self, messages: Sequence[ChatMessage], answer_tokens: int) -> FittedPrompt:
+        return self.chat.fit(messages, self.context - min(answer_tokens, self.context // 2))
 
     @torch.inference_mode()
     def _next_logits(

@@ -191,6 +191,7 @@ class LlamaCppModel:
             bytes=size,
             seconds=time.perf_counter() - started,
             dropped_turns=prompt.dropped,
+            cut_question=prompt.cuts_question_of(messages),
             seed=seed,
             prompt_tokens=len(prompt.ids),
             tokens=tokens,

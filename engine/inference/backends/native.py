@@ -170,6 +170,7 @@ class NativeModel:
             prompt=prompt,
             dropped_turns=dropped,
             context=self.context,
+            cut_question=self.count_tokens(messages[-1:]) > len(prompt),
             max_tokens=limit,
             max_bytes=max_bytes,
             stop_tokens=frozenset(STOP_TOKENS),

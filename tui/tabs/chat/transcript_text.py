@@ -188,6 +188,8 @@ def ending(answer: ChatAnswer) -> str:
         parts.append(n_("{n} token", "{n} tokens", answer.tokens).format(n=grouped(answer.tokens)))
     if answer.tokens_per_s:
         parts.append(_("{rate} tokens/s").format(rate=f"{answer.tokens_per_s:.0f}"))
+    if answer.cut_question:
+        parts.append(_("the question was cut: only its end fits"))
     if answer.dropped_turns:
         parts.append(_("the oldest {n} turns did not fit").format(n=answer.dropped_turns))
     return "   ".join(parts)
