@@ -18,6 +18,7 @@ from engine.models.base_models import find_base
 from engine.models.catalog import list_all
 from engine.models.gguf.header import read_summary
 from engine.models.gguf.model import open_gguf
+from engine.models.ollama.layout import manifest_path
 from engine.models.ollama.model_store import ModelExists, ModelStore, UnknownModel
 from engine.models.resolve import ModelOrigin, find_place
 from engine.models.weights import LoraPair
@@ -233,3 +234,10 @@ def test_a_broken_manifest_hides_no_other_model_and_keeps_its_blobs(ws: Workspac
 )
 def test_parameters_are_written_as_ollama_writes_them(count: int, text: str) -> None:
     assert human_number(count) == text
+
+
+@pytest.mark.parametrize(
+    "tag", ["../x/y:z", "..", "a/../b", "../../x", "./x/y", "x/..:y", "/etc/x", "a//b", "-x/y/z:t"]
+)
+def test_no_name_leaves_the_folder_of_the_manifests(tmp_path: Path, tag: str) -> None:
+    assert manifest_path(tmp_path, tag) is None

@@ -13,7 +13,7 @@ from typing import Any
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
 TAG = re.compile(
-    rf"(?:(?:(?P<host>[A-Za-z0-9_.:-]+)/)?(?P<space>{_PART})/)?(?P<name>{_PART})(?::(?P<tag>{_PART}))?"
+    rf"(?:(?:(?P<host>[A-Za-z0-9][A-Za-z0-9_.:-]*)/)?(?P<space>{_PART})/)?(?P<name>{_PART})(?::(?P<tag>{_PART}))?"
 )
 """Ollama's model names: `[[host/]namespace/]name[:tag]`, ASCII only."""
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
