@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import aclosing
 
+from engine.chats.record import STOPPED, ChatRecord
+from engine.chats.store import ChatStore
 from engine.core.chat import ChatMessage
 from engine.core.errors import H2QError, error_text
 from engine.core.i18n import _
@@ -27,11 +30,14 @@ class TerminalChat:
         self._sampling = sampling
         self._system = system
         self.messages: list[ChatMessage] = []
+        self.history: ChatStore | None = None
+        """Where the chat is stored; None: nowhere."""
         self.clear()
 
     def clear(self) -> None:
         """Drop all messages except the system prompt."""
         self.messages = [ChatMessage(role="system", content=self._system)] if self._system else []
+        self.record = ChatRecord(model=self.model, system=self._system or "", sampling=self._sampling)
 
     async def ask(self, question: str, *, show: bool) -> str:
         """Returns the answer and adds it to the messages; with `show` it is printed as it is generated.
@@ -48,7 +54,7 @@ class TerminalChat:
                         sys.stdout.write(plain(delta))
                         sys.stdout.flush()
         except asyncio.CancelledError:
-            self._answered(deltas)
+            self._answered(question, deltas)
             raise
         except BaseException:
             self.messages.pop()
@@ -57,15 +63,26 @@ class TerminalChat:
             sys.stdout.write("\n")
             sys.stdout.flush()
         note_ending(self.client.last, self._sampling)
-        self._answered(deltas)
+        self._answered(question, deltas)
         return "".join(deltas)
 
-    def _answered(self, deltas: list[str]) -> None:
+    def _answered(self, question: str, deltas: list[str]) -> None:
         text = "".join(deltas)
-        if text:
-            self.messages.append(ChatMessage(role="assistant", content=text))
-        else:
+        if not text:
             self.messages.pop()
+            return
+        self.messages.append(ChatMessage(role="assistant", content=text))
+        if self.history is not None:
+            answer = self.record.ask(question).begin(self.model)
+            answer.text, answer.finish = text, STOPPED
+            if self.client.last is not None:
+                answer.end(self.client.last)
+            try:
+                self.history.save(self.record, time.time())
+            except OSError as problem:
+                output.echo(
+                    _("the chat is not stored: {reason}").format(reason=error_text(problem)), error=True
+                )
 
 
 def note_ending(done: Generated | None, sampling: Sampling) -> None:
@@ -137,7 +154,11 @@ def _input(prompt: str) -> str:
 def chat_loop(chat: TerminalChat) -> None:
     """Read questions until `exit` or ctrl+d. Ctrl+c stops an answer, or empties the line, and never ends the chat."""
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  (arrow keys and history in `input`)
+        # Arrow keys, earlier lines, and pasted lines as one question.
+        import readline
+
+        if "libedit" not in (readline.__doc__ or ""):
+            readline.parse_and_bind("set enable-bracketed-paste on")
     output.echo(_("chatting with {model}: clear empties the context, exit leaves").format(model=chat.model))
     answers = []
     while True:

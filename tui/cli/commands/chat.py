@@ -63,6 +63,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         import asyncio
 
+        from engine.chats.store import ChatStore
         from engine.core.seeds import usable_seed
         from engine.inference.client import InferenceClient
         from engine.inference.language_model import Sampling
@@ -88,6 +89,8 @@ def register(app: typer.Typer) -> None:
         elif demo:
             asyncio.run(ask_each(chat, [_(text) for text in DEMO_PROMPTS], keep=False))
         elif sys.stdin.isatty():
+            if ws.root.is_dir():
+                chat.history = ChatStore(ws)
             chat_loop(chat)
         else:
             asyncio.run(ask_each(chat, [line.rstrip("\r\n") for line in sys.stdin], keep=True))
