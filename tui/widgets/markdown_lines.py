@@ -45,10 +45,11 @@ ASCII_SIGNS = MarkdownSigns("*", "|", "-")
 
 @cache
 def _parser() -> MarkdownIt:
-    # Imported with the first answer: 80 ms that the start of the app need not wait for.
+    # Imported with the first answer: 80 ms that the start of the app need not wait for. A definition of a reference
+    # could change blocks that are drawn already; it stays text.
     from markdown_it import MarkdownIt
 
-    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("reference")
 
 
 def markdown_lines(text: str, width: int, signs: MarkdownSigns = MarkdownSigns()) -> list[StyledLine]:
@@ -98,17 +99,27 @@ class MarkdownDocument:
         source = _normalised(self._tail)
         rendered = _BlockRenderer(self._width, self._signs)
         blocks = _top_level(_parser().parse(_without_underline(source) if growing else source))
+        last = _last_sure_block(blocks, source) if growing else 0
         for place, block in enumerate(blocks):
             if self.lines:
                 self.lines.append(())
-            if growing and place == len(blocks) - 1 and place > 0:
+            if place == last > 0:
                 self._settled = len(self.lines) - 1
-                start = (block[0].map or [0])[0]
-                self._tail = "\n".join(source.split("\n")[start:])
+                self._tail = "\n".join(source.split("\n")[_first_line(block) :])
             self.lines += rendered.lines(block)
         if self._left_out:
             self.lines.append((StyledSpan(f"… +{self._left_out:,}", "dim"),))
         return changed
+
+
+def _first_line(block: Sequence[Token]) -> int:
+    return (block[0].map or [0])[0]
+
+
+def _last_sure_block(blocks: Sequence[Sequence[Token]], source: str) -> int:
+    """The last block whose first line is whole: "*" may begin a list, or go on as a word of the paragraph before."""
+    whole = source.count("\n")
+    return max((place for place, block in enumerate(blocks) if _first_line(block) < whole), default=0)
 
 
 def _normalised(text: str) -> str:
