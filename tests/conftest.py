@@ -26,6 +26,8 @@ os.environ["TZ"] = os.environ.get("TZ", "UTC")
 os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
 # What this machine has cached is no model of a test.
 os.environ["HF_HUB_CACHE"] = "/dev/null/hub"
+# The suite of Ollama's API also runs against a real one.
+os.environ.setdefault("H2Q_TEST_OLLAMA", os.environ.get("OLLAMA_HOST", ""))
 for variable in ("NO_COLOR", "OLLAMA_HOST", "OLLAMA_MODELS", "H2Q_DATA_DIR", "COLORTERM"):
     os.environ.pop(variable, None)
 

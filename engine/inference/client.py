@@ -20,10 +20,12 @@ from engine.core.errors import BadInput, H2QError, NotEnoughData, RunFailed, Ser
 from engine.core.i18n import _, language
 from engine.core.paths import Workspace
 from engine.core.private_socket import check_peer, check_private
-from engine.inference.language_model import Generated, Sampling
+from engine.inference.language_model import Generated, RenderedPrompt, Sampling
 from engine.inference.protocol import (
     MAX_LINE,
     Done,
+    Embed,
+    Embedded,
     Failure,
     FreeMemory,
     Generate,
@@ -32,6 +34,7 @@ from engine.inference.protocol import (
     Load,
     LoadedModel,
     LogLikelihood,
+    Render,
     Reply,
     Request,
     ServiceStatus,
@@ -96,9 +99,29 @@ class InferenceClient:
         """The whole answer."""
         return "".join([delta async for delta in self.generate(model, messages, sampling)])
 
-    async def load(self, model: str) -> LoadedModel:
-        """Loads a model before its first use. Raises BadInput."""
-        return await self._request(Load(model=model), LoadedModel)
+    async def load(self, model: str, *, keep_s: float | None = None) -> LoadedModel:
+        """Loads a model before its first use; `keep_s` as in the request. Raises BadInput."""
+        return await self._request(Load(model=model, keep_s=keep_s), LoadedModel)
+
+    async def render(self, request: Render) -> RenderedPrompt:
+        """What would be sent to the model. Raises BadInput."""
+        return await self._request(request, RenderedPrompt)
+
+    async def embed(self, request: Embed) -> Embedded:
+        """Vectors of texts. Raises BadInput, UsageProblem."""
+        return await self._request(request, Embedded)
+
+    async def stream(self, request: Generate) -> AsyncGenerator[TextDelta | Generated, None]:
+        """The text deltas of an answer, then its statistics. As `generate`, for several answers at a time."""
+        replies = self._stream(request)
+        try:
+            async for reply in replies:
+                if isinstance(reply, TextDelta):
+                    yield reply
+                else:
+                    yield msgspec.json.decode(reply.result, type=Generated)
+        finally:
+            await replies.aclose()
 
     async def loglikelihood(self, model: str, messages: Sequence[ChatMessage]) -> LogLikelihood:
         """Log-likelihood of the assistant turns of `messages`. Raises BadInput."""

@@ -24,6 +24,8 @@ from engine.core.i18n import _
 from engine.core.seeds import usable_seed
 from engine.models.chatml import MaskedTokens
 
+Prompt = Sequence[ChatMessage] | str
+"""A conversation, or a text that is sent as it is."""
 OnTokens = Callable[[int], None]
 """Called with the number of tokens evaluated since the last call; may raise to stop."""
 
@@ -43,6 +45,63 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """The same seed gives the same text; None: a random seed."""
     stop: list[str] = []
     """The answer ends before the first of these strings."""
+    top_k: int = 0
+    """Only this many of the likeliest tokens are sampled from; 0: all."""
+    min_p: float = 0.0
+    """Tokens less likely than this share of the likeliest one are left out; 0: none."""
+    repeat_penalty: float = 1.0
+    """Logits of recent tokens are divided by it where positive, else multiplied (Keskar et al. 2019); 1: off."""
+    presence_penalty: float = 0.0
+    """Subtracted from the logit of every recent token."""
+    frequency_penalty: float = 0.0
+    """Subtracted from the logit of a recent token for each time it occurs."""
+    repeat_last_n: int = 64
+    """How many tokens are recent for the penalties; 0: none, -1: all."""
+    json_schema: str = ""
+    """JSON schema, as JSON, that the answer follows; "": free text. Raises Unsupported where torch decodes."""
+    logprobs: int | None = None
+    """Answers come as `ScoredText` with this many alternatives for each token; None: without."""
+    context: int | None = None
+    """Tokens of prompt and answer together, at most those of the model; None: those of the model."""
+    truncate: bool = True
+    """A conversation that does not fit loses its oldest turns; False: it raises BadInput."""
+
+    @property
+    def penalises(self) -> bool:
+        """Whether recent tokens change the logits."""
+        changed = self.repeat_penalty != 1.0 or self.presence_penalty or self.frequency_penalty
+        return bool(changed) and self.repeat_last_n != 0
+
+    def room(self, context: int) -> int:
+        """Tokens of prompt and answer together for a model of `context` tokens."""
+        return context if self.context is None else max(1, min(self.context, context))
+
+    def tokens_wanted(self, max_bytes: int) -> int:
+        """Upper limit of the answer in tokens; `max_bytes` is the backend's limit, and a token has at least one byte."""
+        limit = max_bytes if self.max_bytes is None else self.max_bytes
+        return limit if self.max_tokens is None else min(limit, self.max_tokens)
+
+
+class TokenLogProb(msgspec.Struct, frozen=True, kw_only=True):
+    """A token of an answer with its log-probability before sampling."""
+
+    text: str
+    """Its characters; U+FFFD for bytes that are none alone."""
+    bytes: list[int]
+    logprob: float
+    top: list[TokenLogProb] = []
+    """The likeliest tokens at this place, the likeliest first."""
+
+
+class ScoredText(str):
+    """A text delta with the log-probabilities of its tokens."""
+
+    logprobs: tuple[TokenLogProb, ...]
+
+    def __new__(cls, text: str, logprobs: Iterable[TokenLogProb]) -> ScoredText:
+        self = super().__new__(cls, text)
+        self.logprobs = tuple(logprobs)
+        return self
 
 
 MAX_BYTES = 4096
@@ -60,7 +119,7 @@ class Finish(StrEnum):
     """The model ended its turn."""
     STOP_STRING = "stop_string"
     LENGTH = "length"
-    """`max_bytes` or the end of the context."""
+    """`max_bytes`, `max_tokens` or the end of the context."""
 
 
 class Generated(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +141,8 @@ class Generated(msgspec.Struct, frozen=True, kw_only=True):
     """Context length in tokens, which prompt and answer share; 0 when unknown."""
     first_token_s: float = 0.0
     """Seconds until the first token: the prompt was read."""
+    load_s: float = 0.0
+    """Seconds before the generation in which it waited for its turn and the model was loaded; not part of `seconds`."""
 
     @property
     def tokens_per_s(self) -> float:
@@ -92,6 +153,17 @@ class Generated(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def bytes_per_s(self) -> float:
         return self.bytes / self.seconds if self.seconds > 0 else 0.0
+
+
+class RenderedPrompt(msgspec.Struct, frozen=True, kw_only=True):
+    """What `LanguageModel.generate` sends to the model."""
+
+    text: str
+    """With U+2060 inside control tokens that a message merely spells; an opening BOS is not shown."""
+    tokens: int
+    dropped_turns: int = 0
+    context: int = 0
+    """Tokens that prompt and answer may have together."""
 
 
 @dataclass(frozen=True)
@@ -184,12 +256,18 @@ class LanguageModel(Protocol):
         ...
 
     def generate(
-        self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
+        self, messages: Prompt, sampling: Sampling, cancelled: threading.Event | None = None
     ) -> Iterator[str | Generated]:
         """Text deltas of whole characters, then one `Generated`. Ends within one token after `cancelled` is set.
 
-        Raises RunFailed when the logits are NaN.
+        `messages` that are one text are sent as they are, without the chat template; control tokens in it count as such.
+        Raises RunFailed when the logits are NaN, Unsupported for what the runtime cannot do, BadInput for a prompt that
+        does not fit and may not be shortened.
         """
+        ...
+
+    def render_prompt(self, messages: Prompt, sampling: Sampling) -> RenderedPrompt:
+        """What `generate` would send. Raises as it does."""
         ...
 
     def reproducible(self) -> AbstractContextManager[None]:
@@ -201,10 +279,27 @@ class LanguageModel(Protocol):
         ...
 
 
-def require_question(messages: Sequence[ChatMessage]) -> None:
+def require_question(messages: Prompt) -> None:
     """Raises BadInput for an empty conversation: models answer it with whatever comes to them."""
     if not messages:
         raise BadInput(_("there is no message to answer"))
+
+
+def too_long(tokens: int, context: int) -> BadInput:
+    """The error for a prompt that leaves no room for an answer and may not be shortened."""
+    return BadInput(
+        _("the input length exceeds the context length ({tokens:,} of {context:,} tokens)").format(
+            tokens=tokens, context=context
+        )
+    )
+
+
+def no_schema() -> Unsupported:
+    """The error for a structured answer where torch decodes."""
+    return Unsupported(
+        _("answers that follow a JSON schema need llama.cpp, which answers from GGUF files"),
+        hint="h2q-tui models list",
+    )
 
 
 def seed_of(sampling: Sampling) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -12,13 +13,19 @@ from dataclasses import dataclass, field
 import msgspec
 
 from engine.core.chat import ChatMessage
+from engine.core.errors import RunFailed
+from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.inference.language_model import (
     NLL,
     Generated,
     LanguageModel,
+    Prompt,
+    RenderedPrompt,
     Sampling,
+    Unsupported,
     conversation_nll,
+    too_long,
 )
 from engine.inference.loader import open_language_model
 from engine.inference.protocol import LoadedModel
@@ -40,9 +47,34 @@ class AsyncLanguageModel:
     def memory_mb(self) -> float:
         return self._model.memory_mb
 
-    async def generate(
-        self, messages: Sequence[ChatMessage], sampling: Sampling
-    ) -> AsyncGenerator[str | Generated, None]:
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and answer together; 0 for a model of Ollama, which does not say."""
+        try:
+            return self._model.context
+        except Unsupported:
+            return 0
+
+    async def render_prompt(self, messages: Prompt, sampling: Sampling) -> RenderedPrompt:
+        return await asyncio.to_thread(self._model.render_prompt, messages, sampling)
+
+    async def embed(self, texts: Sequence[str], *, truncate: bool) -> tuple[list[list[float]], int]:
+        """(vectors, tokens of the texts). Raises BadInput for a text that is too long and may not be truncated."""
+
+        def work() -> tuple[list[list[float]], int]:
+            context = self.context
+            tokens = [self._model.count_tokens(text) for text in texts] if context else []
+            longest = max(tokens, default=0)
+            if not truncate and longest > context:
+                raise too_long(longest, context)
+            vectors = self._model.embed(texts)
+            if not all(math.isfinite(value) for vector in vectors for value in vector):
+                raise RunFailed(_("the model gives no numbers (NaN)"), hint="h2q-tui rollback")
+            return vectors, sum(min(count, context) for count in tokens)
+
+        return await asyncio.to_thread(work)
+
+    async def generate(self, messages: Prompt, sampling: Sampling) -> AsyncGenerator[str | Generated, None]:
         """As `LanguageModel.generate`. Closing the generator ends the work and waits for its thread."""
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | Generated | Exception] = asyncio.Queue()
@@ -86,6 +118,12 @@ class CachedModel:
     model: AsyncLanguageModel
     used_at: float = field(default_factory=time.monotonic)
     users: int = 0
+    keep_s: float = IDLE_S
+    """Idle seconds after which it is unloaded; negative: never."""
+
+    def expired(self, now: float) -> bool:
+        """Whether it has been idle for long enough to be unloaded."""
+        return self.users == 0 and 0 <= self.keep_s <= now - self.used_at
 
 
 class ModelCache:
@@ -97,15 +135,21 @@ class ModelCache:
         self._loading = asyncio.Lock()
 
     @asynccontextmanager
-    async def use(self, name: str) -> AsyncIterator[AsyncLanguageModel]:
-        """The model `name`, loaded. Raises BadInput for an unknown or broken one."""
+    async def use(self, name: str, keep_s: float | None = None) -> AsyncIterator[AsyncLanguageModel]:
+        """The model `name`, loaded. Raises BadInput for an unknown or broken one.
+
+        `keep_s` is how long it stays loaded without a request, from here on; 0: no longer than this block.
+        """
         cached = await self._get(name)
         cached.users += 1
+        if keep_s is not None:
+            cached.keep_s = keep_s
         try:
             yield cached.model
         finally:
             cached.users -= 1
             cached.used_at = time.monotonic()
+            self.unload_idle()
 
     def unload(self, name: str | None = None) -> bool:
         """Unloads one model, or all; whether there was one."""
@@ -115,11 +159,16 @@ class ModelCache:
         return bool(chosen)
 
     def unload_idle(self) -> None:
-        """Unloads the models that had no request for `IDLE_S`."""
+        """Unloads the models that had no request for as long as they are kept."""
         now = time.monotonic()
         for cached in list(self._cached.values()):
-            if cached.users == 0 and now - cached.used_at >= IDLE_S:
+            if cached.expired(now):
                 del self._cached[cached.key]
+
+    @property
+    def keeps_for_ever(self) -> bool:
+        """Whether a loaded model is never unloaded for being idle."""
+        return any(cached.keep_s < 0 for cached in self._cached.values())
 
     def status(self) -> list[LoadedModel]:
         """The loaded models, the most recently used one first."""
@@ -129,6 +178,8 @@ class ModelCache:
                 name=cached.name,
                 memory_mb=round(cached.model.memory_mb, 1),
                 idle_s=0.0 if cached.users else round(now - cached.used_at, 1),
+                keep_s=cached.keep_s,
+                context=cached.model.context,
             )
             for cached in sorted(self._cached.values(), key=lambda cached: -cached.used_at)
         ]

@@ -12,7 +12,7 @@ import msgspec
 
 from engine.core.chat import ChatMessage
 from engine.core.paths import Workspace
-from engine.inference.language_model import Sampling
+from engine.inference.language_model import Sampling, TokenLogProb
 
 MAX_LINE = 8 << 20
 """Upper limit of one line in bytes: a conversation of several megabytes fits."""
@@ -29,14 +29,39 @@ class Load(ServiceRequest, frozen=True, kw_only=True, tag="load"):
     """Loads a model ahead of its first use; result: `LoadedModel`."""
 
     model: str
+    keep_s: float | None = None
+    """Seconds without a request after which the model is unloaded; negative: never, None: as before."""
 
 
 class Generate(ServiceRequest, frozen=True, kw_only=True, tag="generate"):
     """Generates an answer; result: `Generated`."""
 
     model: str
-    messages: list[ChatMessage]
+    messages: list[ChatMessage] = []
     sampling: Sampling = Sampling()
+    raw: str | None = None
+    """A text that is sent to the model as it is, instead of `messages`."""
+    keep_s: float | None = None
+    """As in `Load`; 0: the model is unloaded after this answer."""
+
+
+class Render(ServiceRequest, frozen=True, kw_only=True, tag="render"):
+    """What `Generate` with the same fields would send; result: `RenderedPrompt`."""
+
+    model: str
+    messages: list[ChatMessage] = []
+    sampling: Sampling = Sampling()
+    raw: str | None = None
+
+
+class Embed(ServiceRequest, frozen=True, kw_only=True, tag="embed"):
+    """Embeds texts; result: `Embedded`."""
+
+    model: str
+    texts: list[str]
+    truncate: bool = True
+    """Texts that are longer than the context lose their ends; False: BadInput."""
+    keep_s: float | None = None
 
 
 class GetLogLikelihood(ServiceRequest, frozen=True, kw_only=True, tag="loglikelihood"):
@@ -67,13 +92,15 @@ class Shutdown(ServiceRequest, frozen=True, kw_only=True, tag="shutdown"):
     """Ends the service."""
 
 
-Request = Load | Generate | GetLogLikelihood | Unload | FreeMemory | GetStatus | Shutdown
+Request = Load | Generate | Render | Embed | GetLogLikelihood | Unload | FreeMemory | GetStatus | Shutdown
 
 
-class TextDelta(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="piece"):
+class TextDelta(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="piece", omit_defaults=True):
     """The next characters of an answer."""
 
     text: str
+    logprobs: list[TokenLogProb] = []
+    """Of its tokens, where `Sampling.logprobs` asks for them."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="done"):
@@ -109,10 +136,25 @@ class LogLikelihood(msgspec.Struct, frozen=True, kw_only=True):
     """Scored bytes, each stop token counted as one."""
 
 
+class Embedded(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of `Embed`."""
+
+    vectors: list[list[float]]
+    """One for each text, not normalised."""
+    tokens: int
+    """Of all texts, as far as they fit."""
+    load_s: float = 0.0
+    """As `Generated.load_s`."""
+
+
 class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     memory_mb: float
     idle_s: float
+    keep_s: float = 600.0
+    """Idle seconds after which it is unloaded; negative: never."""
+    context: int = 0
+    """Tokens of prompt and answer together; 0 when unknown."""
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):

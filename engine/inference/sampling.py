@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from engine.core.errors import RunFailed
 from engine.core.i18n import _
-from engine.inference.language_model import Finish, Generated, Sampling
+from engine.inference.language_model import Finish, Generated, Sampling, ScoredText, TokenLogProb
 from engine.models.tokenizer import END_OF_TEXT, IM_END
 
 STOP_TOKENS = (IM_END, END_OF_TEXT)
@@ -47,37 +48,59 @@ NEXT: list[dict[int, int]] = [
 
 
 class TokenSampler:
-    """Temperature and nucleus sampling with the random numbers of one answer."""
+    """Penalties, temperature, top-k, nucleus and min-p sampling, in this order, with the random numbers of one answer."""
 
-    def __init__(self, sampling: Sampling, seed: int) -> None:
+    def __init__(self, sampling: Sampling, seed: int, prompt: Sequence[int] = ()) -> None:
         self._sampling = sampling
         self._random = torch.Generator().manual_seed(seed)
+        window = sampling.repeat_last_n if sampling.penalises else 0
+        self._recent = deque(prompt, maxlen=None if window < 0 else window)
 
     def sample(self, logits: Tensor) -> int:
         """The next token from logits `(vocab,)`. Raises RunFailed when one of them is NaN."""
         if bool(torch.isnan(logits).any()):
             raise RunFailed(_("the model gives no numbers (NaN)"), hint="h2q-tui rollback")
-        return self._choose(logits.float().cpu())
+        scores = logits.float().cpu()
+        token = self._choose(self._penalised(scores) if self._recent else scores)
+        self._recent.append(token)
+        return token
+
+    def _penalised(self, scores: Tensor) -> Tensor:
+        """Lowers the logits of recent tokens, as llama.cpp does."""
+        counts = Counter(self._recent)
+        ids = torch.tensor(list(counts))
+        times = torch.tensor(list(counts.values()), dtype=scores.dtype)
+        chosen, how = scores[ids], self._sampling
+        chosen = torch.where(chosen > 0, chosen / how.repeat_penalty, chosen * how.repeat_penalty)
+        scores = scores.clone()
+        scores[ids] = chosen - how.frequency_penalty * times - how.presence_penalty
+        return scores
 
     def _choose(self, scores: Tensor) -> int:
         temperature = self._sampling.temperature
         if temperature <= 0:
             return int(scores.argmax())
+        if 0 < self._sampling.top_k < len(scores):
+            scores = scores.masked_fill(scores < scores.topk(self._sampling.top_k).values[-1], float("-inf"))
         probabilities = ((scores - scores.max()) / temperature).softmax(dim=-1)
+        least = float(probabilities.max()) * min(max(self._sampling.min_p, 0.0), 1.0)
         if self._sampling.top_p < 1:
             ordered, order = probabilities.sort(descending=True)
             # A token stays while those before it have not reached top_p: the most likely one always stays.
             ordered[ordered.cumsum(0) - ordered >= max(self._sampling.top_p, 0.0)] = 0.0
+            ordered[ordered < least] = 0.0
             ordered[0] = max(float(ordered[0]), 1e-9)
             return int(order[torch.multinomial(ordered, 1, generator=self._random)])
+        if least > 0:
+            probabilities = probabilities.masked_fill(probabilities < least, 0.0)
         return int(torch.multinomial(probabilities, 1, generator=self._random))
 
 
 class Utf8Sampler(TokenSampler):
     """Samples byte tokens so that the text is well-formed UTF-8; a turn ends between characters only."""
 
-    def __init__(self, sampling: Sampling, seed: int, vocab: int) -> None:
-        super().__init__(sampling, seed)
+    def __init__(self, sampling: Sampling, seed: int, vocab: int, prompt: Sequence[int] = ()) -> None:
+        super().__init__(sampling, seed, prompt)
         self.state = _START
         self._illegal = torch.ones(8, vocab, dtype=torch.bool)
         for state, followers in enumerate(NEXT):
@@ -147,6 +170,26 @@ class DecodingSession:
     sampler: TokenSampler
     detokenize: Callable[[int], tuple[str, int]]
     """(characters that a token completes, bytes that it counts for)."""
+    token_bytes: Callable[[int], bytes]
+    """What a token alone stands for; b"" for a control token."""
+
+
+def log_prob(logits: Tensor, token: int, most: int, token_bytes: Callable[[int], bytes]) -> TokenLogProb:
+    """A sampled token with the `most` likeliest ones at its place. `logits` is `(vocab,)`."""
+    scores = logits.float().log_softmax(dim=-1)
+    likeliest = scores.topk(min(most, len(scores)))
+
+    def named(id_: int, value: float, top: Sequence[TokenLogProb] = ()) -> TokenLogProb:
+        data = token_bytes(id_)
+        return TokenLogProb(
+            text=data.decode("utf-8", "replace"), bytes=list(data), logprob=value, top=list(top)
+        )
+
+    top = [
+        named(id_, value)
+        for id_, value in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+    ]
+    return named(token, float(scores[token]), top)
 
 
 def decode(
@@ -161,15 +204,29 @@ def decode(
     stops = StopStrings(sampling.stop)
     finish, size, tokens = Finish.LENGTH, 0, session.prompt
     sampled, first_token_s = 0, 0.0
+    scored: list[TokenLogProb] = []
+
+    def delta(text: str) -> Iterator[str]:
+        """The next part of the answer, with the log-probabilities of the tokens since the last one."""
+        if sampling.logprobs is None:
+            if text:
+                yield text
+        elif text or scored:
+            yield ScoredText(text, scored)
+            scored.clear()
+
     for number in range(min(session.max_tokens, sampling.max_tokens or session.max_tokens)):
         if cancelled is not None and cancelled.is_set():
             break
-        token = session.sampler.sample(session.next_logits(tokens))
+        logits = session.next_logits(tokens)
+        token = session.sampler.sample(logits)
         sampled = number + 1
         first_token_s = first_token_s or time.perf_counter() - started
         if token in session.stop_tokens:
             finish = Finish.STOP
             break
+        if sampling.logprobs is not None:
+            scored.append(log_prob(logits, token, sampling.logprobs, session.token_bytes))
         tokens = [token]
         text, length = session.detokenize(token)
         truncated = size + length > session.max_bytes
@@ -177,8 +234,7 @@ def decode(
             text = text.encode("utf-8", "replace")[: session.max_bytes - size].decode("utf-8", "ignore")
             length = len(text.encode("utf-8", "replace"))
         size += length
-        if delta := stops.push(text):
-            yield delta
+        yield from delta(stops.push(text))
         if truncated:
             break
         if stops.found:
@@ -186,8 +242,7 @@ def decode(
             break
         if size >= session.max_bytes:
             break
-    if not stops.found and (delta := stops.flush()):
-        yield delta
+    yield from delta("" if stops.found else stops.flush())
     yield Generated(
         finish=finish,
         bytes=size,

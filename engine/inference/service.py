@@ -24,11 +24,13 @@ from engine.core.i18n import set_language
 from engine.core.paths import Workspace
 from engine.core.private_socket import check_peer
 from engine.inference import model_cache
-from engine.inference.language_model import Generated
+from engine.inference.language_model import Generated, ScoredText
 from engine.inference.model_cache import ModelCache
 from engine.inference.protocol import (
     MAX_LINE,
     Done,
+    Embed,
+    Embedded,
     Failure,
     FreeMemory,
     Generate,
@@ -36,6 +38,7 @@ from engine.inference.protocol import (
     GetStatus,
     Load,
     LogLikelihood,
+    Render,
     Reply,
     Request,
     ServiceStatus,
@@ -52,7 +55,9 @@ EXIT_S = 2 * model_cache.IDLE_S
 """Seconds without a request after which the service exits; the next request starts it again."""
 REQUEST_S = 30.0
 """Seconds in which a client must send its request."""
-TICK_S = 5.0
+TICK_S = 1.0
+BACKLOG = 1024
+"""Connections that may wait to be accepted."""
 _LOG_CHARACTERS = 2_000
 """Longest line about a failed request, which may quote what was sent."""
 NICENESS = 5
@@ -107,7 +112,9 @@ class Service:
         path.unlink(missing_ok=True)
         old = os.umask(0o177)
         try:
-            server = await asyncio.start_unix_server(self._connected, path=str(path), limit=MAX_LINE)
+            server = await asyncio.start_unix_server(
+                self._connected, path=str(path), limit=MAX_LINE, backlog=BACKLOG
+            )
         finally:
             os.umask(old)
         try:
@@ -116,7 +123,8 @@ class Service:
                     await asyncio.wait_for(self._stop.wait(), TICK_S)
                 self._models.unload_idle()
                 idle = time.monotonic() - self._last_request
-                if (not self._connections and idle >= EXIT_S) or not self._ws.root.is_dir():
+                unused = not self._connections and idle >= EXIT_S and not self._models.keeps_for_ever
+                if unused or not self._ws.root.is_dir():
                     break
         finally:
             path.unlink(missing_ok=True)
@@ -187,20 +195,40 @@ class Service:
     async def _replies(self, request: Request) -> AsyncGenerator[Reply, None]:
         match request:
             case Generate():
+                asked = time.monotonic()
+                prompt = request.messages if request.raw is None else request.raw
                 async with (
                     self._queued(request.model),
-                    self._models.use(request.model) as model,
-                    aclosing(model.generate(request.messages, request.sampling)) as stream,
+                    self._models.use(request.model, request.keep_s) as model,
+                    aclosing(model.generate(prompt, request.sampling)) as stream,
                 ):
+                    load_s = time.monotonic() - asked
                     async for item in stream:
-                        yield _done(item) if isinstance(item, Generated) else TextDelta(text=item)
+                        yield (
+                            _done(msgspec.structs.replace(item, load_s=load_s))
+                            if isinstance(item, Generated)
+                            else _delta(item)
+                        )
+            case Render():
+                async with self._models.use(request.model) as model:
+                    prompt = request.messages if request.raw is None else request.raw
+                    yield _done(await model.render_prompt(prompt, request.sampling))
+            case Embed():
+                asked = time.monotonic()
+                async with (
+                    self._queued(request.model),
+                    self._models.use(request.model, request.keep_s) as model,
+                ):
+                    load_s = time.monotonic() - asked
+                    vectors, tokens = await model.embed(request.texts, truncate=request.truncate)
+                yield _done(Embedded(vectors=vectors, tokens=tokens, load_s=load_s))
             case GetLogLikelihood():
                 async with self._queued(request.model), self._models.use(request.model) as model:
                     nll = await model.conversation_nll(request.messages)
                 value = -nll.nats if math.isfinite(nll.nats) else None
                 yield _done(LogLikelihood(loglikelihood=value, bytes=nll.bytes))
             case Load():
-                async with self._models.use(request.model):
+                async with self._models.use(request.model, request.keep_s):
                     pass
                 loaded = [model for model in self._models.status() if model.name == request.model]
                 yield _done(loaded[0] if loaded else self._models.status()[0])
@@ -252,6 +280,10 @@ class Service:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _LOG_CHARACTERS else text[:_LOG_CHARACTERS] + " …\n"
+
+
+def _delta(text: str) -> TextDelta:
+    return TextDelta(text=str(text), logprobs=list(text.logprobs) if isinstance(text, ScoredText) else [])
 
 
 def _done(result: object) -> Done:

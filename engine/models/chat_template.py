@@ -88,6 +88,14 @@ class ChatTemplate:
         """The prompt of `messages` in at most `space` tokens, as `history.fit_prompt`."""
         return fit_prompt(self, messages, space)
 
+    def prompt_text(self, messages: Sequence[ChatMessage]) -> str:
+        """The text of `prompt`, without a BOS that the tokenizer adds."""
+        return self._text.shown(messages)
+
+    def raw(self, text: str) -> list[int]:
+        """Ids of a text that is a whole prompt: control tokens in it count as such, and a BOS is added."""
+        return self._tokens.rendered(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
     def answer(self, message: ChatMessage) -> AnswerTokens:
         """What the model should write after a prompt for this answer."""
         left, right = self._strips_blanks

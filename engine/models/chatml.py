@@ -12,7 +12,15 @@ import msgspec
 
 from engine.core.chat import ChatMessage
 from engine.models.history import FittedPrompt, fit_prompt
-from engine.models.tokenizer import END_OF_TEXT, IM_END, IM_START, decode, encode
+from engine.models.tokenizer import (
+    END_OF_TEXT,
+    IM_END,
+    IM_START,
+    decode,
+    encode,
+    encode_controls,
+    show_ids,
+)
 
 _NEWLINE = 10
 
@@ -167,6 +175,14 @@ class ByteChatTemplate:
     def fit(self, messages: Sequence[ChatMessage], space: int) -> FittedPrompt:
         """As `history.fit_prompt`."""
         return fit_prompt(self, messages, space)
+
+    def prompt_text(self, messages: Sequence[ChatMessage]) -> str:
+        """The text of `prompt`, with U+2060 inside control tokens that a content spells."""
+        return show_ids(self.prompt(messages))
+
+    def raw(self, text: str) -> list[int]:
+        """Ids of a text that is a whole prompt: control tokens in it count as such."""
+        return encode_controls(text)
 
     def windows(self, messages: Sequence[ChatMessage], context: int) -> list[MaskedTokens]:
         """`windows`."""

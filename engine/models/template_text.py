@@ -34,6 +34,8 @@ BREAK = "\udc00"
 
 A lone surrogate, as the other marks are: no content has one, because UTF-8 cannot write it (`TemplateText.safe`).
 """
+WORD_JOINER = "\u2060"
+"""In the place of `BREAK` where only text can be shown or sent."""
 _BEGIN, _END = "\udc01", "\udc02"
 _MARK = re.compile(f"{_BEGIN}([0-9]+){_END}")
 
@@ -108,6 +110,10 @@ class TemplateText:
         """A content in which `BREAK` stands in each control token that it spells; lone surrogates become U+FFFD."""
         whole = content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return self._spelled.sub(f"\\g<0>{BREAK}", whole)
+
+    def shown(self, messages: Sequence[ChatMessage]) -> str:
+        """The rendered prompt for people and programs: U+2060 stands inside control tokens that a content spells."""
+        return self.text(messages, generation=True).replace(BREAK, WORD_JOINER)
 
     def _rejects_system(self) -> bool:
         """Whether the template has no system turns: their text is then put before the first question."""

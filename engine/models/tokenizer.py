@@ -7,6 +7,9 @@ exports to GGUF with the same ids.
 from __future__ import annotations
 
 import codecs
+import re
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 END_OF_TEXT = 256
@@ -18,6 +21,8 @@ SPECIAL_TOKENS: dict[int, str] = {
     IM_END: "<|im_end|>",
     **{number: f"<|reserved_{number - 259}|>" for number in range(259, 264)},
 }
+_CONTROL_IDS = {text: number for number, text in SPECIAL_TOKENS.items()}
+_CONTROLS = re.compile(f"({'|'.join(map(re.escape, _CONTROL_IDS))})")
 VOCAB = 264
 """256 bytes, three control tokens, five reserved; a multiple of eight for the matrix kernels."""
 
@@ -33,6 +38,26 @@ CHAT_TEMPLATE = (
 def encode(text: str) -> list[int]:
     """The bytes of `text`; lone surrogates become U+FFFD. Text never yields an id above 255."""
     return list(text.encode("utf-8", errors="replace") if text.isascii() else _utf8(text))
+
+
+def encode_controls(text: str) -> list[int]:
+    """Ids of a text in which control tokens count as such."""
+    return [
+        id_
+        for part in _CONTROLS.split(text)
+        for id_ in ([_CONTROL_IDS[part]] if part in _CONTROL_IDS else encode(part))
+    ]
+
+
+def show_ids(ids: Sequence[int]) -> str:
+    """Text of the ids with their control tokens; U+2060 stands inside those that the bytes merely spell."""
+    runs = groupby(ids, key=lambda token: token < 256)
+    return "".join(
+        _CONTROLS.sub(lambda found: f"<\u2060{found[0][1:]}", decode(list(run)))
+        if is_bytes
+        else "".join(SPECIAL_TOKENS.get(token, "") for token in run)
+        for is_bytes, run in runs
+    )
 
 
 def _utf8(text: str) -> bytes:

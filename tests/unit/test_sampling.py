@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.inference.language_model import Sampling
-from engine.inference.sampling import NEXT, STOP_TOKENS, StopStrings, Utf8Sampler
+from engine.inference.sampling import NEXT, STOP_TOKENS, StopStrings, TokenSampler, Utf8Sampler, log_prob
 from engine.models.tokenizer import VOCAB, Utf8Stream
 
 
@@ -108,3 +110,78 @@ def test_a_possible_prefix_of_a_stop_string_is_buffered() -> None:
 @pytest.mark.parametrize("state", range(8))
 def test_every_state_has_a_successor(state: int) -> None:
     assert NEXT[state]
+
+
+LOGITS = torch.tensor([2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0])
+
+
+@pytest.mark.parametrize(
+    ("sampling", "kept"),
+    [
+        (Sampling(temperature=1.0, top_p=1.0, top_k=3), {0, 1, 2}),
+        (Sampling(temperature=1.0, top_p=1.0, top_k=0), set(range(8))),
+        (Sampling(temperature=1.0, top_p=1.0, top_k=99), set(range(8))),
+        (Sampling(temperature=1.0, top_p=1.0, min_p=0.5), {0, 1}),
+        (Sampling(temperature=1.0, top_p=1.0, min_p=1.0), {0}),
+        (Sampling(temperature=2.0, top_p=1.0, min_p=0.5), {0, 1, 2}),
+        (Sampling(temperature=1.0, top_p=0.5, top_k=4), {0, 1}),
+        (Sampling(temperature=1.0, top_p=0.9, min_p=0.3), {0, 1, 2}),
+    ],
+    ids=str,
+)
+def test_only_the_chosen_tokens_are_sampled(sampling: Sampling, kept: set[int]) -> None:
+    sampler = TokenSampler(sampling, 0)
+    assert {sampler.sample(LOGITS) for _number in range(600)} == kept
+    assert kept == _kept_by_transformers(sampling)
+
+
+def _kept_by_transformers(sampling: Sampling) -> set[int]:
+    from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    steps: list[Any] = [TemperatureLogitsWarper(sampling.temperature)]
+    steps += [TopKLogitsWarper(sampling.top_k)] if sampling.top_k else []
+    steps += [TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []
+    steps += [MinPLogitsWarper(sampling.min_p)] if sampling.min_p else []
+    scores = LOGITS[None]
+    for step in steps:
+        scores = step(torch.empty(1, 0, dtype=torch.long), scores)
+    return {index for index, value in enumerate(scores[0].tolist()) if value > float("-inf")}
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.3, 4.0])
+@pytest.mark.parametrize("last", [0, 1, 3, -1])
+def test_the_repeat_penalty_is_that_of_transformers(penalty: float, last: int) -> None:
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    prompt = [0, 1, 7, 0]
+    sampling = Sampling(temperature=0.0, repeat_penalty=penalty, repeat_last_n=last)
+    sampler = TokenSampler(sampling, 0, prompt)
+    recent = prompt if last < 0 else prompt[len(prompt) - last :]
+    for _number in range(5):
+        window = recent if last < 0 else recent[len(recent) - last :]
+        ids = torch.tensor([window], dtype=torch.long)
+        expected = int(RepetitionPenaltyLogitsProcessor(penalty)(ids, LOGITS[None].clone())[0].argmax())
+        assert sampler.sample(LOGITS) == expected
+        recent = [*recent, expected]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(temperature=0.0), 0),
+        (Sampling(temperature=0.0, presence_penalty=1.2), 1),
+        (Sampling(temperature=0.0, frequency_penalty=0.4), 0),
+        (Sampling(temperature=0.0, frequency_penalty=0.6), 1),
+    ],
+    ids=str,
+)
+def test_presence_counts_once_and_frequency_each_time(sampling: Sampling, expected: int) -> None:
+    assert TokenSampler(sampling, 0, [0]).sample(LOGITS) == expected
+
+
+def test_log_probabilities_are_those_before_sampling() -> None:
+    scored = log_prob(LOGITS, 2, 3, lambda token: b"\xe4" if token == 2 else bytes([97 + token]))
+    exact = LOGITS.log_softmax(dim=-1).tolist()
+    assert (scored.text, scored.bytes) == ("\ufffd", [0xE4])
+    assert [scored.logprob, *(one.logprob for one in scored.top)] == pytest.approx([exact[2], *exact[:3]])
+    assert [one.text for one in scored.top] == ["a", "b", "\ufffd"]

@@ -21,10 +21,13 @@ from engine.inference.language_model import (
     Generated,
     NLLAndEntropy,
     OnTokens,
+    Prompt,
+    RenderedPrompt,
     Sampling,
-    require_question,
+    no_schema,
     seed_of,
 )
+from engine.inference.prompts import fitted, rendered
 from engine.inference.sampling import DecodingSession, TokenSampler, decode
 from engine.models.adapters import attach_adapter
 from engine.models.base_models import BaseModel, adapter_card
@@ -171,13 +174,14 @@ class HFModel:
         return single_threaded()
 
     def generate(
-        self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
+        self, messages: Prompt, sampling: Sampling, cancelled: threading.Event | None = None
     ) -> Iterator[str | Generated]:
-        require_question(messages)
+        if sampling.json_schema:
+            raise no_schema()
         started = time.perf_counter()
         max_bytes = MAX_BYTES if sampling.max_bytes is None else sampling.max_bytes
-        fitted = self._fitted(messages, min(max_bytes, ANSWER_TOKENS, sampling.max_tokens or ANSWER_TOKENS))
-        prompt = fitted.ids
+        prompt = self._fitted(messages, sampling)
+        room = sampling.room(self.context)
         seed = seed_of(sampling)
         stream = TokenStream(self.chat, self.chat.answer_lead)
         cache: Any = None
@@ -192,27 +196,34 @@ class HFModel:
             return text, len(text.encode("utf-8", "replace"))
 
         session = DecodingSession(
-            prompt=prompt,
-            dropped_turns=fitted.dropped,
-            context=self.context,
-            cut_question=fitted.cuts_question_of(messages),
-            max_tokens=self.context - len(prompt),
+            prompt=prompt.ids,
+            dropped_turns=prompt.dropped,
+            context=room,
+            cut_question=prompt.cuts_question_of(messages),
+            max_tokens=room - len(prompt.ids),
             max_bytes=max_bytes,
             stop_tokens=self._stop_tokens,
             next_logits=next_logits,
-            sampler=TokenSampler(sampling, seed),
+            sampler=TokenSampler(sampling, seed, prompt.ids),
             detokenize=detokenize,
+            token_bytes=lambda token: self.chat.decode([token]).encode("utf-8", "replace"),
         )
         with self._active():
             yield from decode(session, sampling, seed=seed, started=started, cancelled=cancelled)
 
+    def _fitted(self, messages: Prompt, sampling: Sampling) -> FittedPrompt:
+        answer = min(sampling.tokens_wanted(MAX_BYTES), ANSWER_TOKENS)
+        return fitted(self.chat, messages, sampling, self.context, answer)
+
+    def render_prompt(self, messages: Prompt, sampling: Sampling) -> RenderedPrompt:
+        prompt = self._fitted(messages, sampling)
+        return rendered(self.chat, messages, prompt, sampling, self.context)
+
     def fit_prompt(self, messages: Sequence[ChatMessage], answer_tokens: int) -> tuple[list[int], int]:
         """(ids, dropped turns) of a prompt that leaves space for the answer, at most half of the context."""
-        prompt = self._fitted(messages, answer_tokens)
+        space = self.context - min(answer_tokens, self.context // 2)
+        prompt = self.chat.fit(messages, space)
         return prompt.ids, prompt.dropped
-
-    def _fitted(self, messages: Sequence[ChatMessage], answer_tokens: int) -> FittedPrompt:
-        return self.chat.fit(messages, self.context - min(answer_tokens, self.context // 2))
 
     @torch.inference_mode()
     def _next_logits(

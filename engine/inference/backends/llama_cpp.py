@@ -10,6 +10,8 @@ from functools import cache, cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
 from engine.core.i18n import _
@@ -22,16 +24,22 @@ from engine.inference.language_model import (
     Generated,
     NLLAndEntropy,
     OnTokens,
+    Prompt,
+    RenderedPrompt,
     Sampling,
+    ScoredText,
+    TokenLogProb,
     require_question,
     seed_of,
 )
 from engine.inference.llama.parameters import LlamaMemory
 from engine.inference.llama.server import LlamaMissing, LlamaServer
+from engine.inference.prompts import fitted, rendered
 from engine.models.base_models import BaseModel
 from engine.models.card import GGUF_ADAPTER
 from engine.models.chatml import MaskedTokens
 from engine.models.hf import load_chat_template
+from engine.models.history import FittedPrompt
 from engine.models.message_turns import with_turns
 from engine.models.template_text import FIXED
 
@@ -123,7 +131,7 @@ class LlamaCppModel:
             self._keeps_prompts = before
 
     def generate(
-        self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
+        self, messages: Prompt, sampling: Sampling, cancelled: threading.Event | None = None
     ) -> Iterator[str | Generated]:
         """Raises BadInput for an empty conversation, ServiceUnreachable when llama.cpp ends within the answer."""
         require_question(messages)
@@ -151,15 +159,14 @@ class LlamaCppModel:
         return server
 
     async def _stream(
-        self, server: LlamaServer, messages: Sequence[ChatMessage], sampling: Sampling
+        self, server: LlamaServer, messages: Prompt, sampling: Sampling
     ) -> AsyncGenerator[str | Generated, None]:
         started = time.perf_counter()
         seed = seed_of(sampling)
         max_bytes = MAX_BYTES if sampling.max_bytes is None else sampling.max_bytes
-        most = max_bytes if sampling.max_tokens is None else min(max_bytes, sampling.max_tokens)
-        space = self.context - min(most, ANSWER_TOKENS, self.context // 2)
-        prompt = self.chat.fit(messages, space)
-        body = _completion(prompt.ids, sampling, seed, min(most, self.context - len(prompt.ids)))
+        prompt, room = self._fitted(messages, sampling), sampling.room(self.context)
+        most = min(sampling.tokens_wanted(MAX_BYTES), room - len(prompt.ids))
+        body = _completion(prompt.ids, sampling, seed, most)
         tokens, first_token_s = 0, 0.0
         lead, size, finish = self.chat.answer_lead, 0, Finish.LENGTH
         async with aclosing(
@@ -180,7 +187,9 @@ class LlamaCppModel:
                 truncated = size + len(data) > max_bytes
                 text = data[: max_bytes - size].decode("utf-8", "ignore")
                 size += len(text.encode())
-                if text:
+                if sampling.logprobs is not None:
+                    text = ScoredText(text, _log_probs(event, sampling.logprobs))
+                if text or isinstance(text, ScoredText):
                     yield text
                 if event.get("stop"):
                     finish = _finish(event)
@@ -195,9 +204,17 @@ class LlamaCppModel:
             seed=seed,
             prompt_tokens=len(prompt.ids),
             tokens=tokens,
-            context=self.context,
+            context=room,
             first_token_s=first_token_s,
         )
+
+    def _fitted(self, messages: Prompt, sampling: Sampling) -> FittedPrompt:
+        answer = min(sampling.tokens_wanted(MAX_BYTES), ANSWER_TOKENS)
+        return fitted(self.chat, messages, sampling, self.context, answer)
+
+    def render_prompt(self, messages: Prompt, sampling: Sampling) -> RenderedPrompt:
+        prompt = self._fitted(messages, sampling)
+        return rendered(self.chat, messages, prompt, sampling, self.context)
 
     def prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
         return self.chat.prompt(messages)
@@ -279,20 +296,52 @@ async def _embeddings(server: LlamaServer, prompts: Sequence[list[int]]) -> Asyn
 
 
 def _completion(ids: Sequence[int], sampling: Sampling, seed: int, tokens: int) -> dict[str, Any]:
-    """The body of a completion that samples as `TokenSampler` does: temperature, then top-p, nothing else."""
+    """The body of a completion that samples as `TokenSampler` does, and in no other way."""
+    chain = {
+        "penalties": sampling.penalises,
+        "temperature": True,
+        "top_k": sampling.top_k > 0,
+        "top_p": True,
+        "min_p": sampling.min_p > 0,
+    }
+    more: dict[str, Any] = {}
+    if sampling.json_schema:
+        more["json_schema"] = msgspec.json.decode(sampling.json_schema)
+    if sampling.penalises:
+        more |= {
+            "repeat_penalty": sampling.repeat_penalty,
+            "presence_penalty": sampling.presence_penalty,
+            "frequency_penalty": sampling.frequency_penalty,
+            "repeat_last_n": sampling.repeat_last_n,
+        }
     return {
         "prompt": list(ids),
         # A token has at least one byte, so the bytes end the answer.
         "n_predict": tokens,
         "temperature": max(sampling.temperature, 0.0),
         "top_p": sampling.top_p,
-        "samplers": ["temperature", "top_p"],
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "samplers": [name for name, used in chain.items() if used],
         "seed": seed % _SEEDS,
         "stop": [stop.encode("utf-8", "replace").decode() for stop in sampling.stop if stop],
         "return_tokens": True,
         # llama.cpp samples from NaN too; only its probabilities show it.
-        "n_probs": 1,
+        "n_probs": max(1, sampling.logprobs or 0),
+        **more,
     }
+
+
+def _log_probs(event: dict[str, Any], most: int) -> list[TokenLogProb]:
+    def read(entry: dict[str, Any], top: Sequence[TokenLogProb] = ()) -> TokenLogProb:
+        return TokenLogProb(
+            text=str(entry["token"]), bytes=list(entry["bytes"]), logprob=entry["logprob"], top=list(top)
+        )
+
+    return [
+        read(entry, [read(one) for one in entry.get("top_logprobs", ())[:most]])
+        for entry in event.get("completion_probabilities") or ()
+    ]
 
 
 def _check_numbers(event: dict[str, Any]) -> None:

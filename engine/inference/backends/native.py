@@ -21,16 +21,20 @@ from engine.inference.language_model import (
     Generated,
     NLLAndEntropy,
     OnTokens,
+    Prompt,
+    RenderedPrompt,
     Sampling,
+    no_schema,
     require_question,
     seed_of,
+    too_long,
 )
 from engine.inference.sampling import STOP_TOKENS, DecodingSession, Utf8Sampler, decode
 from engine.models import chatml
 from engine.models.chatml import MaskedTokens
 from engine.models.native_format import load_model
 from engine.models.threads import single_threaded
-from engine.models.tokenizer import Utf8Stream, encode
+from engine.models.tokenizer import Utf8Stream, encode, encode_controls, show_ids
 from engine.models.transformer import KVCache, Transformer
 
 BATCH_TOKENS = 8192
@@ -74,7 +78,7 @@ class NativeModel:
     def count_tokens(self, text: str | Sequence[ChatMessage]) -> int:
         if isinstance(text, str):
             return len(encode(text))
-        return len(chatml.render(text, add_generation_prompt=True).ids)
+        return len(_ids(text))
 
     @torch.inference_mode()
     def nll(self, windows: Sequence[MaskedTokens], *, on_tokens: OnTokens | None = None) -> list[NLL]:
@@ -156,29 +160,53 @@ class NativeModel:
         return single_threaded()
 
     def generate(
-        self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
+        self, messages: Prompt, sampling: Sampling, cancelled: threading.Event | None = None
     ) -> Iterator[str | Generated]:
-        require_question(messages)
+        if sampling.json_schema:
+            raise no_schema()
         started = time.perf_counter()
         max_bytes = MAX_BYTES_NATIVE if sampling.max_bytes is None else sampling.max_bytes
-        prompt, dropped = fit_prompt(messages, self.context, min(max_bytes, sampling.max_tokens or max_bytes))
+        prompt, dropped = self._fitted(messages, sampling)
         seed = seed_of(sampling)
-        limit = min(max_bytes, self.context - len(prompt))
+        room = sampling.room(self.context)
+        limit = min(max_bytes, room - len(prompt))
         cache = self._cache(len(prompt) + max(limit, 1))
         stream = Utf8Stream()
         session = DecodingSession(
             prompt=prompt,
             dropped_turns=dropped,
-            context=self.context,
+            context=room,
             cut_question=self.count_tokens(messages[-1:]) > len(prompt),
             max_tokens=limit,
             max_bytes=max_bytes,
             stop_tokens=frozenset(STOP_TOKENS),
             next_logits=lambda tokens: self._next_logits(tokens, cache),
-            sampler=Utf8Sampler(sampling, seed, self.model.config.vocab),
+            sampler=Utf8Sampler(sampling, seed, self.model.config.vocab, prompt),
             detokenize=lambda token: (stream.push(token), 1),
+            token_bytes=lambda token: bytes([token]) if token < 256 else b"",
         )
         yield from decode(session, sampling, seed=seed, started=started, cancelled=cancelled)
+
+    def _fitted(self, messages: Prompt, sampling: Sampling) -> tuple[list[int], int]:
+        """(ids, dropped turns) of the prompt."""
+        require_question(messages)
+        room, answer = sampling.room(self.context), sampling.tokens_wanted(MAX_BYTES_NATIVE)
+        if not isinstance(messages, str) and sampling.truncate:
+            return fit_prompt(messages, room, answer)
+        ids = encode_controls(messages) if isinstance(messages, str) else _ids(messages)
+        space = room - min(answer, room // 2) if sampling.truncate else room - 1
+        if len(ids) > space and not sampling.truncate:
+            raise too_long(len(ids), room)
+        return ids[max(0, len(ids) - space) :], 0
+
+    def render_prompt(self, messages: Prompt, sampling: Sampling) -> RenderedPrompt:
+        ids, dropped = self._fitted(messages, sampling)
+        return RenderedPrompt(
+            text=messages if isinstance(messages, str) else show_ids(ids),
+            tokens=len(ids),
+            dropped_turns=dropped,
+            context=sampling.room(self.context),
+        )
 
     @torch.inference_mode()
     def _cache(self, capacity: int) -> KVCache:
@@ -199,6 +227,11 @@ class NativeModel:
             hidden: Tensor = self.model.model(torch.tensor([ids]))[0]
             vectors.append([float(value) for value in hidden.float().mean(dim=0)])
         return vectors
+
+
+def _ids(messages: Sequence[ChatMessage]) -> list[int]:
+    """Ids up to where the answer begins."""
+    return chatml.render(messages, add_generation_prompt=True).ids
 
 
 def fit_prompt(messages: Sequence[ChatMessage], context: int, answer_bytes: int) -> tuple[list[int], int]:

@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
+import msgspec
+
 from engine.core.chat import ChatMessage
 from engine.core.errors import ServiceUnreachable
 from engine.core.i18n import _
@@ -19,6 +21,8 @@ from engine.inference.language_model import (
     Generated,
     NLLAndEntropy,
     OnTokens,
+    Prompt,
+    RenderedPrompt,
     Sampling,
     Unsupported,
     require_question,
@@ -82,11 +86,19 @@ class OllamaModel:
         raise Unsupported(_("Ollama gives no likelihoods"), hint="h2q-tui models list")
 
     def generate(
-        self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
+        self, messages: Prompt, sampling: Sampling, cancelled: threading.Event | None = None
     ) -> Iterator[str | Generated]:
-        """Raises BadInput for a model that Ollama does not have, ServiceUnreachable when it does not respond."""
+        """Raises BadInput for a model that Ollama does not have, ServiceUnreachable when it does not respond.
+
+        Unsupported for log-probabilities and for a prompt without the chat template.
+        """
         require_question(messages)
+        if isinstance(messages, str) or sampling.logprobs is not None or not sampling.truncate:
+            self._unsupported()
         yield from iterate(self._stream(messages, sampling), cancelled)
+
+    def render_prompt(self, messages: Prompt, sampling: Sampling) -> RenderedPrompt:
+        self._unsupported()
 
     async def _stream(
         self, messages: Sequence[ChatMessage], sampling: Sampling
@@ -107,6 +119,7 @@ class OllamaModel:
                     ],
                     stream=True,
                     options=_options(sampling, seed, max_bytes),
+                    format=msgspec.json.decode(sampling.json_schema) if sampling.json_schema else None,
                 )
                 async for part in stream:
                     text = _without_surrogates(part.message.content or "")
@@ -151,7 +164,17 @@ class OllamaModel:
 
 def _options(sampling: Sampling, seed: int, max_bytes: int) -> dict[str, Any]:
     """Ollama counts tokens where we count bytes; a token has at least one byte, so the bytes end the answer."""
+    penalties = {
+        "repeat_penalty": sampling.repeat_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "repeat_last_n": sampling.repeat_last_n,
+    }
     return {
+        **({"num_ctx": sampling.context} if sampling.context is not None else {}),
+        **({"top_k": sampling.top_k} if sampling.top_k else {}),
+        **({"min_p": sampling.min_p} if sampling.min_p else {}),
+        **(penalties if sampling.penalises else {}),
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "seed": seed,

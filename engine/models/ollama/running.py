@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from engine.core.errors import UsageProblem
 from engine.models.ollama.client import local_host
 
+OWN_SERVER = "h2q-tui"
+"""The Server header of this program's own server."""
 MAX_BYTES = 1 << 20
 """Bytes of a response that are read at most."""
 
@@ -80,7 +82,9 @@ def _request(method: str, path: str, timeout: float, body: dict[str, Any] | None
             connection.request(method, path, None if body is None else json.dumps(body))
             answer = connection.getresponse()
             data = answer.read(MAX_BYTES)
-            return json.loads(data) if answer.status == 200 else None
+            # The server of this program speaks the same API; its models are known without it.
+            ours = answer.getheader("Server") == OWN_SERVER
+            return json.loads(data) if answer.status == 200 and not ours else None
         finally:
             connection.close()
     except (UsageProblem, OSError, ValueError, http.client.HTTPException):

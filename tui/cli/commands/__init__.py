@@ -20,6 +20,7 @@ from tui.cli.commands import (
     memory,
     models,
     monitor,
+    ollama,
     runs,
     schedule,
     train,
@@ -43,5 +44,6 @@ GROUPS: tuple[Callable[[typer.Typer], None], ...] = (
     runs.register,
     models.register,
     export.register,
+    ollama.register,
     schedule.register,
 )

@@ -1,0 +1,217 @@
+"""`/api/chat`, `/api/generate`, `/api/embed` and `/api/embeddings`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from engine.core.chat import ChatMessage
+from engine.inference.language_model import Generated, Sampling
+from engine.inference.protocol import Embed, Generate
+from engine.serving.bodies import read_json
+from engine.serving.errors import bad_request
+from engine.serving.front import Answer, Front, chat_messages, request_to
+from engine.serving.names import ApiModel
+from engine.serving.ollama_types import (
+    AnswerRequest,
+    ChatRequest,
+    EmbedRequest,
+    GenerateRequest,
+    logprobs_json,
+    metrics,
+    nanoseconds,
+    utc_now,
+)
+from engine.serving.options import keep_seconds, sampling_of
+from engine.serving.replies import NDJSON, Items, StreamedReply, WholeReply, encode, json_reply, line
+
+Wrap = Callable[[str], dict[str, Any]]
+"""The fields that carry the text in a reply of chat or generate."""
+
+
+def routes(front: Front) -> APIRouter:
+    """The routes of answers and embeddings."""
+    router = APIRouter()
+
+    @router.post("/api/chat")
+    async def chat(request: Request) -> Response:
+        body = await read_json(request, ChatRequest)
+        model = await front.models.find(body.model or "")
+        turns = [(turn.role.lower(), turn.content or "") for turn in body.messages or ()]
+        _check(body, model, [image for turn in body.messages or () for image in turn.images or ()])
+        if body.tools:
+            raise bad_request(f"{body.model} does not support tools")
+        return await _reply(front, model, body, chat_messages(turns) or None, _chat_text)
+
+    @router.post("/api/generate")
+    async def generate(request: Request) -> Response:
+        body = await read_json(request, GenerateRequest)
+        model = await front.models.find(body.model or "")
+        _check(body, model, body.images)
+        if body.raw and (body.template or body.system or body.context):
+            raise bad_request("raw mode does not support template, system, or context")
+        if body.suffix:
+            raise bad_request(f"{body.model} does not support insert")
+        if body.template:
+            raise bad_request("a request cannot bring a template; raw sends a prompt as it is")
+        if body.context:
+            raise bad_request("context is not supported; send the conversation to /api/chat")
+        return await _reply(front, model, body, _prompt(body), lambda text: {"response": text})
+
+    @router.post("/api/embed")
+    async def embed(request: Request) -> Response:
+        started = time.monotonic()
+        body = await read_json(request, EmbedRequest)
+        model = await front.models.find(body.model or "")
+        texts = texts_of(body.input)
+        if not texts:
+            await front.load(model, keep_seconds(body.keep_alive))
+            return json_reply({"model": body.model, "embeddings": []})
+
+        async def items() -> Items:
+            embedded = await front.embed(_embedding(model, texts, body))
+            vectors = [normalised(vector, body.dimensions) for vector in embedded.vectors]
+            yield encode(
+                {
+                    "model": body.model,
+                    "embeddings": vectors,
+                    "total_duration": nanoseconds(time.monotonic() - started),
+                    "load_duration": nanoseconds(embedded.load_s),
+                    "prompt_eval_count": embedded.tokens,
+                }
+            )
+
+        return WholeReply(items())
+
+    @router.post("/api/embeddings")
+    async def embeddings(request: Request) -> Response:
+        body = await read_json(request, EmbedRequest)
+        model = await front.models.find(body.model or "")
+        if not body.prompt:
+            await front.load(model, keep_seconds(body.keep_alive))
+            return json_reply({"embedding": []})
+
+        async def items() -> Items:
+            embedded = await front.embed(_embedding(model, [body.prompt or ""], body))
+            yield encode({"embedding": embedded.vectors[0]})
+
+        return WholeReply(items())
+
+    return router
+
+
+def texts_of(value: Any) -> list[str]:
+    """The texts of an embedding request: one, or a list. Raises RequestRefused."""
+    texts = [value] if isinstance(value, str) and value else value or []
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise bad_request("invalid input type")
+    return texts
+
+
+def normalised(vector: Sequence[float], dimensions: int | None = None) -> list[float]:
+    """A vector of length 1, of its first `dimensions` where that are fewer."""
+    part = vector[:dimensions] if dimensions and dimensions > 0 else vector
+    length = max(math.sqrt(sum(value * value for value in part)), 1e-12)
+    return [value / length for value in part]
+
+
+def _embedding(model: ApiModel, texts: list[str], body: EmbedRequest) -> Embed:
+    return Embed(
+        model=model.reference,
+        texts=texts,
+        truncate=body.truncate is not False,
+        keep_s=keep_seconds(body.keep_alive),
+    )
+
+
+def _check(body: AnswerRequest, model: ApiModel, images: Sequence[Any] | None) -> None:
+    if images:
+        raise bad_request(f"{body.model} does not support images")
+    if body.think and body.think != "false":
+        raise bad_request(f'"{body.model}" does not support thinking')
+
+
+def _prompt(body: GenerateRequest) -> list[ChatMessage] | str | None:
+    if not body.prompt:
+        return None
+    if body.raw:
+        return body.prompt
+    system = [("system", body.system)] if body.system else []
+    return chat_messages([*system, ("user", body.prompt)])
+
+
+def _chat_text(text: str) -> dict[str, Any]:
+    return {"message": {"role": "assistant", "content": text}}
+
+
+def _sampling(body: AnswerRequest) -> Sampling:
+    return sampling_of(
+        body.options,
+        format_=body.format,
+        logprobs=bool(body.logprobs),
+        top_logprobs=body.top_logprobs or 0,
+        truncate=body.truncate is not False,
+    )
+
+
+async def _reply(
+    front: Front, model: ApiModel, body: AnswerRequest, prompt: list[ChatMessage] | str | None, wrap: Wrap
+) -> Response:
+    """The reply to chat or generate; without a prompt the model is loaded, or unloaded for `keep_alive: 0`."""
+    head = {"model": body.model}
+    keep_s = keep_seconds(body.keep_alive)
+    if prompt is None:
+        if keep_s == 0:
+            await front.unload(model)
+        else:
+            await front.load(model, keep_s)
+        reason = "unload" if keep_s == 0 else "load"
+        done = {"created_at": utc_now(), **wrap(""), "done": True, "done_reason": reason}
+        return json_reply(head | done)
+    request = request_to(model, prompt, _sampling(body), keep_s)
+    if body.render_only:
+        shown = await front.render(request)
+        return json_reply(
+            {
+                **head,
+                "created_at": utc_now(),
+                "_debug_info": {"rendered_template": shown.text, "image_count": 0},
+                "prompt_eval_count": shown.tokens,
+                "dropped_messages": shown.dropped_turns,
+                "context_length": shown.context,
+            }
+        )
+    if body.stream is False:
+        return WholeReply(_whole(front, request, head, wrap))
+    return StreamedReply(_streamed(front, request, head, wrap), NDJSON)
+
+
+async def _whole(front: Front, request: Generate, head: dict[str, Any], wrap: Wrap) -> Items:
+    answer = await Answer().read(front.answer(request))
+    total_s = time.monotonic() - answer.started
+    yield encode(
+        {
+            **head,
+            "created_at": utc_now(),
+            **wrap(answer.text),
+            **metrics(answer.generated, total_s),
+            **logprobs_json(answer.logprobs),
+        }
+    )
+
+
+async def _streamed(front: Front, request: Generate, head: dict[str, Any], wrap: Wrap) -> Items:
+    started = time.monotonic()
+    async with aclosing(front.answer(request)) as stream:
+        async for item in stream:
+            now = {**head, "created_at": utc_now()}
+            if isinstance(item, Generated):
+                yield line(now | wrap("") | metrics(item, time.monotonic() - started))
+            else:
+                yield line(now | wrap(item.text) | {"done": False} | logprobs_json(item.logprobs))
