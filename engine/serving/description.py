@@ -11,9 +11,9 @@ from engine.core.errors import H2QError
 from engine.core.paths import Workspace
 from engine.models.gguf.header import ARRAY, GgufReader, open_binary
 from engine.models.ollama.store import find_layers
-from engine.models.resolve import ModelKind, ModelOrigin
+from engine.models.resolve import ModelKind
 from engine.models.tokenizer import CHAT_TEMPLATE
-from engine.serving.names import ApiModel
+from engine.serving.names import TAGGED, ApiModel
 from engine.serving.verdicts import provenance
 
 _TEMPLATE = "tokenizer.chat_template"
@@ -29,7 +29,7 @@ def _describe(ws: Workspace, model: ApiModel) -> dict[str, Any]:
     header = gguf_values(Path(shown.path)) if shown.kind is ModelKind.GGUF and shown.path else {}
     template = header.pop(_TEMPLATE, "") or _template_of(shown.kind, Path(shown.path))
     header.pop("general.name", None)
-    system = _system(model)
+    system = _system(ws, model)
     about = provenance(ws, model.listed.card, in_use=model.in_use)
     family = model.family
     info = {
@@ -104,11 +104,11 @@ def _template_of(kind: ModelKind, folder: Path) -> str:
     return template if isinstance(template, str) else ""
 
 
-def _system(model: ApiModel) -> str:
-    if model.listed.origin is not ModelOrigin.OLLAMA:
+def _system(ws: Workspace, model: ApiModel) -> str:
+    if model.listed.origin not in TAGGED:
         return ""
     try:
-        return find_layers(model.listed.name).system
+        return find_layers(ws, model.listed.name).system
     except H2QError:
         return ""
 

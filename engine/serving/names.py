@@ -16,13 +16,15 @@ from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.models.catalog import ListedModel, list_bases, trained_models
 from engine.models.ollama.client import MODEL_PREFIX
+from engine.models.ollama.layout import full_tag
 from engine.models.registry import in_use
 from engine.models.resolve import ModelKind, ModelOrigin
 from engine.serving.errors import bad_request, model_not_found
 
+TAGGED = (ModelOrigin.SERVER, ModelOrigin.OLLAMA)
+"""Origins of models whose names are tags."""
 PERSONAL = "personal"
 """Another name of the model in use, whichever that is."""
-LATEST = ":latest"
 FRESH_S = 2.0
 """Seconds for which a list of the models is used again."""
 
@@ -105,7 +107,7 @@ class ApiModels:
         """The model of a name, with or without `:latest`. Raises RequestRefused."""
         if not name:
             raise bad_request("model is required")
-        wanted = name if ":" in name.rpartition("/")[2] else name + LATEST
+        wanted = full_tag(name)
         for fresh in (False, True):
             models = await self._current(fresh=fresh)
             found = models.get(wanted) or next(
@@ -139,19 +141,15 @@ def _read(ws: Workspace) -> dict[str, ApiModel]:
     for listed in [*trained_models(ws), *bases]:
         card = listed.card
         base = found.get(card.base_path) if card is not None and card.base_path else None
-        tag = listed.name if listed.origin is ModelOrigin.OLLAMA else _tag(listed.name)
-        reference = MODEL_PREFIX + listed.name if listed.origin is ModelOrigin.OLLAMA else listed.name
+        tag = full_tag(listed.name)
+        reference = MODEL_PREFIX + listed.name if listed.origin in TAGGED else listed.name
         own = card is not None and listed.name == used
         models.setdefault(tag, ApiModel(tag, reference, listed, base, own))
     inside = next((model for model in models.values() if model.in_use), None)
-    if inside is not None and PERSONAL + LATEST not in models:
-        personal = ApiModel(PERSONAL + LATEST, inside.reference, inside.listed, inside.base, True)
+    if inside is not None and full_tag(PERSONAL) not in models:
+        personal = ApiModel(full_tag(PERSONAL), inside.reference, inside.listed, inside.base, True)
         models = {personal.tag: personal, **models}
     return models
-
-
-def _tag(name: str) -> str:
-    return name + LATEST
 
 
 def _changed(path: str) -> float:
