@@ -38,8 +38,10 @@ class FittedPrompt:
     dropped: int
     """Turns that were dropped."""
 
-    def cuts_question_of(self, messages: Sequence[ChatMessage]) -> bool:
-        """Whether the last of the `messages` that it was made of lost its beginning."""
+    def cuts_question_of(self, messages: Sequence[ChatMessage] | str) -> bool:
+        """Whether the last of the `messages` that it was made of lost its beginning; False for one text."""
+        if isinstance(messages, str):
+            return False
         return bool(self.messages) and self.messages[-1].content != messages[-1].content
 
 
