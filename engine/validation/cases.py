@@ -131,8 +131,11 @@ def score_general(
     )
 
 
-def count_case_tokens(cases: Sequence[EvaluationCase], blocks: Sequence[GeneralBlock]) -> int:
-    """Tokens that one model reads to score all of it (bytes of the blocks), for the progress."""
-    return sum(len(window.ids) for case in cases for window in case.windows) + sum(
-        len(block.text) for block in blocks
-    )
+def count_case_tokens(cases: Sequence[EvaluationCase]) -> int:
+    """Tokens that one model reads to score the cases, for the progress."""
+    return sum(len(window.ids) for case in cases for window in case.windows)
+
+
+def count_general_tokens(model: LanguageModel, blocks: Sequence[GeneralBlock]) -> int:
+    """The same for general text, in the model's own tokens."""
+    return sum(model.count_tokens(block.text.decode("utf-8", "ignore")) for block in blocks)

@@ -16,7 +16,8 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     """"nll" (bits per byte of held-out answers), "general" (of the general set), "general <name>" (of one of its texts),
-    "older" (of conversations that the base was trained on), "length", "repetition", "stop"."""
+    "older" (of conversations that the base was trained on), "perplexity" (per byte of held-out answers); of answers
+    "length", "repetition", "refusals", "stop", "similarity", "accuracy", "first_token", "tokens_per_s"."""
     unit: str
     base: float | None
     new: float | None
@@ -38,6 +39,8 @@ class ModelScore(msgspec.Struct, frozen=True, kw_only=True):
     general_nll_per_byte: float | None = None
     failed: int = 0
     """Cases without a finite score; any of them rules out a promotion."""
+    failed_answers: int = 0
+    """Calls for an answer that failed; any of them rules out a promotion."""
 
 
 class WorstTenth(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +116,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str = ""
     why: list[VerdictReason] = []
     """`reasons` as data, one each; empty in reports of earlier versions."""
+
+
+class AnswerSimilarity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the measures "similarity" and "accuracy" were taken with, and the cosines that say nothing."""
+
+    embedder: str = ""
+    """"" where there is none; the measures are missing then."""
+    problem: str = ""
+    """Why the embedder could not be used."""
+    unrelated: float | None = None
+    """Mean cosine of the answers to the original answer of another question: the floor."""
+    repeated: float | None = None
+    """Mean cosine of two answers of the base to one question: its own spread."""
 
 
 class AnswerPair(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,6 +232,8 @@ class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
     """None when the base was trained on no conversation."""
     served: ServedCheck | None = None
     """None for a new model that torch itself answers."""
+    similarity: AnswerSimilarity | None = None
+    """None in reports of earlier versions."""
     votes: list[BlindVote] = []
     """One for each question that was voted on (`engine.validation.votes`)."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from engine.core.i18n import _, n_
-from engine.validation.report import Measure, ValidationReport
+from engine.core.i18n import _, colon, n_
+from engine.validation.report import AnswerSimilarity, Measure, ValidationReport
 from engine.validation.verdict_text import percent
 from engine.validation.votes import count_votes
 
@@ -18,6 +18,25 @@ SAME_LOSS = 0.0005
 def plain_sentences(report: ValidationReport) -> list[str]:
     """How many conversations it predicts better, how long its answers are, general text, blind votes."""
     return [text for text in (_predicts(report), _length(report), _general(report), _votes(report)) if text]
+
+
+def similarity_lines(similarity: AnswerSimilarity | None) -> list[str]:
+    """What similarity was measured with and its floors, or why it was not; [] for a report of an earlier version."""
+    if similarity is None:
+        return []
+    if similarity.problem:
+        return [_("similarity was not measured: {reason}").format(reason=similarity.problem)]
+    if not similarity.embedder:
+        return [_("similarity was not measured: no embedder is set (S, semantic duplicates)")]
+    floors = []
+    if similarity.unrelated is not None:
+        floors.append(
+            _("{figure} to the answer of another question").format(figure=f"{similarity.unrelated:.2f}")
+        )
+    if similarity.repeated is not None:
+        floors.append(_("{figure} between answers of the base").format(figure=f"{similarity.repeated:.2f}"))
+    head = _("similarity by {embedder}").format(embedder=similarity.embedder)
+    return [colon(head, _(", ").join(floors)) if floors else head]
 
 
 def _predicts(report: ValidationReport) -> str:

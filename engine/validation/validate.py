@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.core.config import load_settings
 from engine.core.errors import BadInput, H2QError, NotEnoughData
 from engine.core.i18n import _, n_
 from engine.core.paths import Workspace, shipped
 from engine.corpus.dataset import DatasetRow
+from engine.corpus.embedding.embedder import open_embedder
 from engine.corpus.features import language_of
 from engine.corpus.next_window import WindowOutlook
 from engine.inference.language_model import LanguageModel, OnTokens
@@ -22,10 +24,15 @@ from engine.inference.loader import open_pair, open_together
 from engine.models.card import CARD_FILE, ModelCard, load_card
 from engine.models.line import first_of_line
 from engine.models.resolve import ModelKind, kind_of
+from engine.validation.answer_measures import form_measures, similarity_measures, speed_measures
 from engine.validation.answers import (
     ANSWER_BYTES,
+    EXTREMES,
+    SAMPLES,
+    ModelAnswers,
     answer_all,
-    form_measures,
+    extremes_side_by_side,
+    pick_extremes,
     pick_questions,
     side_by_side,
 )
@@ -34,13 +41,21 @@ from engine.validation.cases import (
     GeneralBlock,
     TextSource,
     count_case_tokens,
+    count_general_tokens,
     cut_cases,
     cut_general,
     score_cases,
     score_general,
 )
 from engine.validation.general import GeneralScores
-from engine.validation.report import CaseScore, Forgetting, Measure, ValidationReport
+from engine.validation.report import (
+    AnswerSimilarity,
+    CaseScore,
+    Forgetting,
+    Measure,
+    ValidationReport,
+    Verdict,
+)
 from engine.validation.served import check_served
 from engine.validation.statistics import interval95
 from engine.validation.verdict import PairedScores, cluster_gains, nll_verdict
@@ -140,7 +155,8 @@ def compare(
             check_contamination(card, held)
     if first is not None and first.resolve() in (base.resolve(), new.resolve()):
         first = None
-    models = _open_models(ws or Workspace(base.parent), base, new, first)
+    workspace = ws or Workspace(base.parent)
+    models = _open_models(workspace, base, new, first)
     base_model, new_model = models[:2]
     context = min(base_model.eval_context, new_model.eval_context)
     cases, new_cases = _paired_cases(base_model, new_model, held, context)
@@ -150,9 +166,9 @@ def compare(
         raise NotEnoughData(_("the test set has no answer to validate on"), hint="h2q-tui corpus stats")
     questions = pick_questions(cases)
     older_pairs = _paired_cases(base_model, new_model, older, context)
-    total = sum(count_case_tokens(of_model, []) for of_model in (cases, new_cases, *older_pairs))
-    total += 2 * GENERATED_COST * ANSWER_BYTES * len(questions)
-    total += len(models) * count_case_tokens([], blocks)
+    total = sum(count_case_tokens(of_model) for of_model in (cases, new_cases, *older_pairs))
+    total += 2 * GENERATED_COST * ANSWER_BYTES * (SAMPLES * len(questions) + 2 * EXTREMES)
+    total += sum(count_general_tokens(model, blocks) for model in models)
     done = 0
 
     def advance(tokens: int) -> None:
@@ -169,11 +185,21 @@ def compare(
         if blocks
         else None
     )
-    base_answers, new_answers = (
-        answer_all(model, questions, on_bytes=lambda count: advance(GENERATED_COST * count))
-        for model in (base_model, new_model)
-    )
     scores = _case_scores(cases, base_nll, new_nll)
+    extremes = pick_extremes(cases, scores, questions)
+
+    def answers_of(asked: Sequence[EvaluationCase], samples: int) -> tuple[ModelAnswers, ModelAnswers]:
+        def generated(size: int) -> None:
+            advance(GENERATED_COST * size)
+
+        base_said, new_said = (
+            answer_all(model, asked, samples=samples, on_bytes=generated) for model in (base_model, new_model)
+        )
+        return base_said, new_said
+
+    base_answers, new_answers = answers_of(questions, SAMPLES)
+    base_extremes, new_extremes = answers_of([case for case, _kind in extremes], 1)
+    similar, similarity = _similarity(workspace, questions, base_answers, new_answers)
     verdict = nll_verdict(
         scores,
         base_name=base_model.name,
@@ -182,6 +208,7 @@ def compare(
         general=general,
         failed_base=sum(not math.isfinite(score) for score in base_nll),
         failed_new=sum(not math.isfinite(score) for score in new_nll),
+        failed_answers=(base_answers.failed + base_extremes.failed, new_answers.failed + new_extremes.failed),
         outlook=outlook,
     )
     older_scores = _scores_of_pairs(base_model, new_model, older_pairs, advance)
@@ -194,16 +221,23 @@ def compare(
         verdict=verdict,
         measures=[
             *_nll_measures(scores),
+            *_perplexity(verdict),
             *_general_measures(blocks, general),
             *_nll_measures(older_scores, "older"),
+            *similar,
             *form_measures(base_answers, new_answers),
+            *speed_measures(base_answers, new_answers),
         ],
-        answers=side_by_side(questions, base_answers, new_answers),
+        answers=[
+            *side_by_side(questions, base_answers, new_answers),
+            *extremes_side_by_side(extremes, base_extremes, new_extremes),
+        ],
         cases=scores,
         cut_share=beyond / (beyond + sum(case.bytes for case in cases)),
         split="time" if dated else "hash",
         forgetting=forgetting,
         served=check_served(new_model, new_cases, questions),
+        similarity=similarity,
     )
 
 
@@ -331,7 +365,7 @@ def measure_forgetting(
     """
     base_model, new_model = open_pair(ws, base, new)
     pairs = _paired_cases(base_model, new_model, held, min(base_model.eval_context, new_model.eval_context))
-    total, done = sum(count_case_tokens(cases, []) for cases in pairs), 0
+    total, done = sum(count_case_tokens(cases) for cases in pairs), 0
 
     def advance(tokens: int) -> None:
         nonlocal done
@@ -351,6 +385,28 @@ def _forgetting(scores: Sequence[CaseScore]) -> Forgetting | None:
         before=sum(score.base * score.bytes for score in scores) / size,
         after=sum(score.new * score.bytes for score in scores) / size,
     )
+
+
+def _similarity(
+    ws: Workspace, questions: Sequence[EvaluationCase], base: ModelAnswers, new: ModelAnswers
+) -> tuple[list[Measure], AnswerSimilarity]:
+    """By the embedder of the corpus; without one, or where it cannot be used, no measure is made up."""
+    try:
+        embedder = open_embedder(load_settings(ws).embedder, ws.root)
+        if embedder is None:
+            return [], AnswerSimilarity()
+        return similarity_measures(embedder, [case.reference for case in questions], base, new)
+    except H2QError as problem:
+        return [], AnswerSimilarity(problem=problem.message)
+
+
+def _perplexity(verdict: Verdict) -> list[Measure]:
+    """Per byte of held-out answers: what the NLL says, on the scale on which perplexities are read."""
+    base, new = verdict.base.nll_per_byte, verdict.new.nll_per_byte
+    if base is None or new is None:
+        return []
+    a, b = math.exp(min(base, 700.0)), math.exp(min(new, 700.0))
+    return [Measure(name="perplexity", unit="per byte", base=a, new=b, delta=b - a)]
 
 
 def _nll_measures(scores: Sequence[CaseScore], name: str = "nll") -> list[Measure]:

@@ -41,6 +41,7 @@ from engine.validation.verdict_text import (
     in_words,
     minority_reason,
     next_window_reason,
+    no_answer,
     no_score,
     p_reason,
     percent,
@@ -83,12 +84,14 @@ def nll_verdict(
     general: GeneralScores | None,
     failed_base: int = 0,
     failed_new: int = 0,
+    failed_answers: tuple[int, int] = (0, 0),
     outlook: WindowOutlook | None = None,
 ) -> Verdict:
     """The verdict on held-out NLL. Without `general` nothing can be promoted.
 
     `look` is the number of the interim look at this test window, from 1. Scores must be finite: cases without one
-    are excluded, and counted in `failed_base` and `failed_new`. `outlook` tells what the next window would be chosen
+    are excluded, and counted in `failed_base` and `failed_new`; `failed_answers` counts calls of base and new model that
+    gave no answer. `outlook` tells what the next window would be chosen
     from; without it that is assumed from this one.
     """
     paired = PairedScores(
@@ -108,10 +111,11 @@ def nll_verdict(
             bits_per_byte=None if mean is None else mean / math.log(2),
             general_nll_per_byte=None if blocks is None else float(blocks.mean()),
             failed=failed,
+            failed_answers=unanswered,
         )
-        for name, mean, blocks, failed in (
-            (base_name, base, None if general is None else general.base.nll, failed_base),
-            (new_name, new, None if general is None else general.new.nll, failed_new),
+        for name, mean, blocks, failed, unanswered in (
+            (base_name, base, None if general is None else general.base.nll, failed_base, failed_answers[0]),
+            (new_name, new, None if general is None else general.new.nll, failed_new, failed_answers[1]),
         )
     ]
     parts = [] if general is None else judge_general(general)
@@ -256,8 +260,8 @@ def _decide(
         decision = "inconclusive"
         needed = MIN_CLUSTERS - groups if outlook is None else outlook.conversations_until(MIN_CLUSTERS)
         why.append(few_groups(groups, MIN_CLUSTERS))
-    elif base.failed or new.failed:
-        decision = "keep" if new.failed else "inconclusive"
+    elif any(score.failed or score.failed_answers for score in (base, new)):
+        decision = "keep" if new.failed or new.failed_answers else "inconclusive"
     elif delta is None or p is None or delta <= 0:
         decision = "keep"
         why.append(NOT_BETTER)
@@ -280,6 +284,7 @@ def _decide(
         decision = "promote"
         why.append(p_reason(p, alpha))
     why += [no_score(score.name, score.failed) for score in (base, new) if score.failed]
+    why += [no_answer(score.name, score.failed_answers) for score in (base, new) if score.failed_answers]
     if worst is not None and not worst.passed:
         why.append(minority_reason(worst))
     why += [EXTERNAL] if general is None else general_reasons(general, MARGIN)

@@ -10,7 +10,7 @@ from engine.core.i18n import _, p_, with_percent
 from engine.core.local_time import local_time
 from engine.validation.report import AnswerPair, Measure, ValidationReport
 from engine.validation.served_text import served_sentences
-from engine.validation.summary_text import plain_sentences
+from engine.validation.summary_text import plain_sentences, similarity_lines
 from engine.validation.verdict_text import reasons_of, sentence_of
 from engine.validation.votes import case_key, vote_on
 
@@ -30,7 +30,13 @@ def markdown(report: ValidationReport) -> str:
             groups=verdict.n_groups,
         ),
         _table(report.measures),
-        _list(reasons_of(verdict) + (served_sentences(report.served) if report.served is not None else [])),
+        _list(
+            [
+                *reasons_of(verdict),
+                *(served_sentences(report.served) if report.served is not None else []),
+                *similarity_lines(report.similarity),
+            ]
+        ),
         *(_answer(report, number, answer) for number, answer in enumerate(report.answers, 1)),
         _cases(report),
     ]

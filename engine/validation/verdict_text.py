@@ -27,6 +27,10 @@ def no_score(name: str, cases: int) -> VerdictReason:
     return VerdictReason("no_score", {"name": name, "n": cases})
 
 
+def no_answer(name: str, calls: int) -> VerdictReason:
+    return VerdictReason("no_answer", {"name": name, "n": calls})
+
+
 def minority_reason(worst: WorstTenth) -> VerdictReason:
     return VerdictReason("minority", {"n": worst.groups, "loss": worst.loss, "limit": worst.limit})
 
@@ -149,6 +153,12 @@ def _no_score(values: Mapping[str, Any]) -> str:
     )
 
 
+def _no_answer(values: Mapping[str, Any]) -> str:
+    return n_("{name} failed to answer {n} time", "{name} failed to answer {n} times", values["n"]).format(
+        **values
+    )
+
+
 def _minority(values: Mapping[str, Any]) -> str:
     return n_(
         "the worst tenth, {n} group of conversations, is {loss} worse, the limit is {limit}",
@@ -206,6 +216,7 @@ _SAID: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "next_window": _next_window,
     "general_unmeasured": lambda _values: _("the general set could not be measured"),
     "no_score": _no_score,
+    "no_answer": _no_answer,
     "minority": _minority,
     "external": lambda _values: _("external scores do not cover general text"),
     "general_lost": _general_lost,

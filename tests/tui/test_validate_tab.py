@@ -109,8 +109,8 @@ def ws(tmp_path: Path) -> Workspace:
 
 
 def gain_shown(tab: ValidateTab) -> float:
-    assert tab.deck.current is not None
-    return tab.deck.current.gain
+    assert tab.cases.deck.current is not None
+    return tab.cases.deck.current.gain
 
 
 async def opened(app: H2QApp) -> ValidateTab:
@@ -168,8 +168,8 @@ async def test_every_case_is_reached_again_whatever_was_shown_between(ws: Worksp
         for key in ("w", "right", "W", "right", "w", "w", "W", "W"):
             await pilot.press(key)
             await pilot.pause()
-            assert tab.deck.current is not None
-            seen.append(f"{tab.deck.group} {tab.deck.current.number}")
+            assert tab.cases.deck.current is not None
+            seen.append(f"{tab.cases.deck.group} {tab.cases.deck.current.number}")
         assert seen == [
             "wins 1",
             "wins 2",
@@ -218,11 +218,11 @@ async def test_a_blind_vote_hides_the_sides_stays_in_the_report_and_can_be_undon
     async with app.run_test(size=(120, 40)) as pilot:
         tab = await opened(app)
         await until(pilot, lambda: "Which is better?" in text_of(app))
-        panel = tab.case_view.plain_text
+        panel = tab.cases.view.plain_text
         assert "Base" not in panel and "New" not in panel, "whose answer it is stays hidden"
         left_is_new = panel.index("the new way") < panel.index("the old way")
         await pilot.press(key)
-        await until(pilot, lambda: "Base" in tab.case_view.plain_text)
+        await until(pilot, lambda: "Base" in tab.cases.view.plain_text)
         expected = "equal" if key == "=" else "new" if (key == "[") == left_is_new else "base"
         stored = load_report(file)
         assert stored is not None and [vote.choice for vote in stored.votes] == [expected]
@@ -241,7 +241,7 @@ async def test_what_was_shown_by_d_is_not_voted_on(ws: Workspace) -> None:
         tab = await opened(app)
         await until(pilot, lambda: "Which is better?" in text_of(app))
         await pilot.press("d")
-        await until(pilot, lambda: "Base" in tab.case_view.plain_text)
+        await until(pilot, lambda: "Base" in tab.cases.view.plain_text)
         await pilot.press("[")
         await pilot.pause()
         stored = load_report(file)

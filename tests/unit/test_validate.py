@@ -15,12 +15,20 @@ from engine.core.errors import BadInput, Interrupted, NotEnoughData
 from engine.core.paths import Workspace
 from engine.corpus.dataset import DatasetRow
 from engine.inference.backends.native import NativeModel
+from engine.inference.loader import open_language_model
 from engine.models.card import Lineage
 from engine.models.chatml import windows
 from engine.models.native_format import load_model, save_model
 from engine.validation.answers import form_of
-from engine.validation.cases import GENERAL_BLOCKS, cut_cases, cut_general, score_cases
-from engine.validation.report import decode_report
+from engine.validation.cases import (
+    GENERAL_BLOCKS,
+    count_general_tokens,
+    cut_cases,
+    cut_general,
+    score_cases,
+    score_general,
+)
+from engine.validation.report import AnswerSimilarity, ValidationReport, decode_report
 from engine.validation.validate import compare, measure_forgetting, shipped_texts
 from tests.models import TINY, talk, tiny_model, write_tiny
 
@@ -42,6 +50,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny(folder / "weak", TALKS, steps=12)
     write_tiny(folder / "strong", TALKS, steps=40)
     return folder
+
+
+def without_speed(report: ValidationReport) -> ValidationReport:
+    timed = ("first_token", "tokens_per_s")
+    return msgspec.structs.replace(report, measures=[one for one in report.measures if one.name not in timed])
 
 
 def test_batched_nll_equals_the_nll_of_single_windows() -> None:
@@ -76,12 +89,26 @@ def test_the_better_model_wins_and_the_report_is_complete(models: Path) -> None:
     assert verdict.p_value is not None and verdict.p_value < 0.001
     assert (verdict.n_groups, verdict.base.name, verdict.new.name) == (24, "weak", "strong")
     assert verdict.decision == "inconclusive", "without a general set nothing is promoted"
-    assert [measure.name for measure in report.measures] == ["nll", "length", "repetition", "stop"]
+    assert [measure.name for measure in report.measures] == [
+        "nll",
+        "perplexity",
+        "length",
+        "repetition",
+        "refusals",
+        "stop",
+        "first_token",
+        "tokens_per_s",
+    ]
+    assert report.measures[1].new == pytest.approx(math.exp(verdict.new.nll_per_byte or 0))
     nll = report.measures[0]
     assert nll.base == pytest.approx(verdict.base.bits_per_byte)
     assert nll.delta is not None and nll.delta == pytest.approx(-(verdict.delta or 0) / math.log(2))
     assert nll.low is not None and nll.high is not None and nll.low <= nll.delta <= nll.high < 0
-    assert len(report.answers) == 3 and report.answers[0].wanted == "这是第100个答案。"
+    assert [answer.shown_as for answer in report.answers][:3] == ["question"] * 3
+    assert report.answers[3:], "the largest win is answered too"
+    assert len({answer.conversation for answer in report.answers}) == len(report.answers)
+    assert report.similarity == AnswerSimilarity(), "without an embedder no similarity is made up"
+    assert report.answers[0].wanted == "这是第100个答案。"
     assert all(len(answer.new.encode()) <= 200 for answer in report.answers)
     done = [d for d, _total in seen]
     assert done == sorted(done) and done[-1] <= seen[-1][1]
@@ -101,7 +128,7 @@ def test_validation_is_deterministic(models: Path) -> None:
     first, second = (
         compare(HELD, models / "weak", models / "strong", {"t": TEXT}, now=1.0) for _ in range(2)
     )
-    assert first == second
+    assert without_speed(first) == without_speed(second)
 
 
 def test_a_model_against_itself_is_not_better(models: Path) -> None:
@@ -179,6 +206,24 @@ def test_every_token_of_held_out_older_and_general_texts_counts(models: Path) ->
     compare(HELD, models / "weak", models / "strong", {}, older=HELD, progress=progress)
     done, total = calls[-1]
     assert done - alone_done == total - alone_total == held_total
+
+
+@pytest.mark.parametrize("kind", ["native", "hf"])
+def test_general_text_is_counted_in_the_tokens_of_the_model(
+    models: Path, knowing_hf: Path, kind: str
+) -> None:
+    model = open_language_model(Workspace(models), models / "weak" if kind == "native" else knowing_hf)
+    blocks = cut_general({"t": TEXT}, model.eval_context)
+    read = 0
+
+    def advance(tokens: int) -> None:
+        nonlocal read
+        read += tokens
+
+    score_general(model, blocks, model.eval_context, on_tokens=advance)
+    assert read == count_general_tokens(model, blocks) > 0
+    if kind == "hf":
+        assert read < sum(len(block.text) for block in blocks)
 
 
 def test_general_blocks_are_deterministic_and_spread_over_the_text() -> None:

@@ -149,11 +149,13 @@ def _compare_models(ws: Workspace, base: str | None, new: str, promote: bool) ->
 def report_lines(report: ValidationReport) -> list[str]:
     """The measures as a table, the reasons, the served-path check, and the answers of both models."""
     from engine.validation.served_text import served_sentences
+    from engine.validation.summary_text import similarity_lines
     from tui.terminal.text import fit
 
     lines = ["", *_table(report.measures), *_verdict_lines(report.verdict)]
     if report.served is not None:
         lines += [f"- {sentence}" for sentence in served_sentences(report.served)]
+    lines += [f"- {sentence}" for sentence in similarity_lines(report.similarity)]
     labels = (_("question"), _("base"), p_("model", "new"), _("reference"))
     for number, answer in enumerate(report.answers, start=1):
         texts = (answer.question, answer.base, answer.new, answer.wanted)

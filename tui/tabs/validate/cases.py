@@ -14,7 +14,7 @@ from engine.core.i18n import _
 from engine.memory.records import Conversation
 from engine.validation.report import AnswerPair, CaseScore, ValidationReport
 from engine.validation.votes import case_key
-from tui.widgets.conversation import ConversationView, StyledSpan, TextBlock
+from tui.widgets.conversation import StyledSpan, TextBlock
 
 DIFF_CHARACTERS = 4000
 """Characters of each answer that are compared; the comparison is quadratic."""
@@ -111,13 +111,6 @@ class CaseDeck:
         """Back to the first question."""
         self._places = dict.fromkeys(CaseGroup, 0)
         self.group = next((group for group in CaseGroup if self.size(group)), CaseGroup.QUESTIONS)
-
-
-class CaseView(ConversationView):
-    """One case; its tab binds the keys that go to the next one."""
-
-    def __init__(self) -> None:
-        super().__init__(id="validate-case", classes="panel")
 
 
 def list_cases(report: ValidationReport) -> dict[CaseGroup, list[CaseEntry]]:

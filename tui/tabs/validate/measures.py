@@ -10,7 +10,7 @@ from engine.core.i18n import N_, _, n_, with_percent
 from engine.validation.report import Measure, ValidationReport, Verdict
 from engine.validation.sequential import alpha_for
 from engine.validation.served_text import served_sentences
-from engine.validation.summary_text import plain_sentences
+from engine.validation.summary_text import plain_sentences, similarity_lines
 from engine.validation.verdict_text import reasons_of, sentence_of
 from tui.tabs.validate.reader import OpenWindow
 from tui.terminal.glyphs import Glyphs
@@ -24,11 +24,22 @@ NAMES = {
     "repetition": N_("repetition"),
     "stop": N_("stops by itself"),
     "similarity": N_("similarity"),
+    "perplexity": N_("perplexity"),
+    "refusals": N_("refusals"),
+    "accuracy": N_("similarity ≥ 0.7"),
+    "first_token": N_("first token"),
+    "tokens_per_s": N_("speed"),
 }
 """Names of measures; others are shown unchanged."""
 NEITHER_WAY = frozenset(("length",))
 """Measures of which neither more nor less is better."""
-UNITS = {"bits/byte": N_("bits/byte"), "bytes": N_("bytes"), "share": N_("share")}
+UNITS = {
+    "bits/byte": N_("bits/byte"),
+    "bytes": N_("bytes"),
+    "share": N_("share"),
+    "cosine": N_("cosine"),
+    "per byte": N_("per byte"),
+}
 DECISIONS = {"promote": N_("PROMOTE"), "keep": N_("KEEP BASE"), "inconclusive": N_("INCONCLUSIVE")}
 DECISION_STYLE = {"promote": "$text-success", "keep": "$text-warning", "inconclusive": "$text-warning"}
 FIGURE_CELLS = 7
@@ -195,6 +206,7 @@ def facts_lines(report: ValidationReport) -> Sequence[str]:
         )
     if report.served is not None:
         lines += served_sentences(report.served)
+    lines += similarity_lines(report.similarity)
     if report.split == "hash":
         lines.append(_("split by hash: the conversations have no dates"))
     if report.cut_share > 0:

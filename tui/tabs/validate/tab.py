@@ -24,14 +24,15 @@ from engine.runs.kinds import KINDS, RunKind, ValidateParams
 from engine.runs.spec import make_spec
 from engine.validation.report import ValidationReport
 from engine.validation.stored_verdicts import StoredVerdict, VerdictFiles, read_conversation
-from engine.validation.votes import EQUAL, LEFT, RIGHT, choice_of, new_is_left, vote_on
+from engine.validation.votes import EQUAL, LEFT, RIGHT
 from tui.actions import AppAction
 from tui.host.launch import launch_uninterrupted
 from tui.host.run_follower import RunUpdated
 from tui.screens.ask import Confirm
 from tui.tabs.base import Tab
 from tui.tabs.validate import reader
-from tui.tabs.validate.cases import CaseDeck, CaseEntry, CaseGroup, CaseView, Sides, case_blocks
+from tui.tabs.validate.case_panel import CasePanel
+from tui.tabs.validate.cases import CaseGroup
 from tui.tabs.validate.measures import (
     empty_text,
     judge_question,
@@ -50,9 +51,6 @@ REPORT_RUNS = tuple(kind for kind, info in KINDS.items() if info.validates)
 """Kinds of runs that end with a report."""
 SHORT, TALL = 28, 36
 """Lines of the tab up to which the list of verdicts has two rows, and from which it has eight."""
-
-SWITCH_CELLS = 44
-"""Cells of the cases from which the switch between them is spelt out."""
 
 
 class ValidateTab(Tab):
@@ -101,11 +99,7 @@ class ValidateTab(Tab):
         super().__init__(host)
         self.shown: StoredVerdict | None = None
         """The one on the screen."""
-        self.deck = CaseDeck()
         self._files = VerdictFiles()
-        self._diff = True
-        self._revealed: set[tuple[str, str]] = set()
-        """Reports and cases whose sides were shown without a vote, until the app ends."""
         self._models = ModelState()
         self._newest = ""
         """Id of the newest verdict; a newer one takes the cursor."""
@@ -118,8 +112,8 @@ class ValidateTab(Tab):
         self._verdict = Static(id="validate-verdict")
         self._table = Static(id="validate-table")
         self._measures = VerticalScroll(self._table, id="validate-measures", classes="panel")
-        self.case_view = CaseView()
-        self._panels = Horizontal(self._measures, self.case_view, id="validate-panels")
+        self.cases = CasePanel()
+        self._panels = Horizontal(self._measures, self.cases.view, id="validate-panels")
         self._empty = Static(id="validate-empty")
 
     def compose(self) -> ComposeResult:
@@ -190,13 +184,10 @@ class ValidateTab(Tab):
         verdict = next((one for one in self._models.verdicts if one.id == id_), None)
         if verdict == self.shown:
             return
-        same = verdict is not None and self.shown is not None and verdict.file == self.shown.file
-        self.shown = verdict
-        if verdict is None or not same:
-            self.deck = CaseDeck(verdict.report if verdict is not None else None)
+        if verdict is None or self.shown is None or verdict.file != self.shown.file:
             self._measures.scroll_home(animate=False)
-        else:
-            self.deck.replace(verdict.report)
+        self.shown = verdict
+        self.cases.take(verdict)
 
     @work(group="validate:case", exclusive=True, exit_on_error=False)
     async def _read_case(self, id_: str) -> None:
@@ -258,7 +249,7 @@ class ValidateTab(Tab):
     def _draw_widths(self) -> None:
         """What depends on the width of its panel."""
         self._draw_table()
-        self.case_view.border_title = self._switch()
+        self.cases.draw_switch()
 
     def _draw_table(self) -> None:
         if self.report is None:
@@ -267,52 +258,10 @@ class ValidateTab(Tab):
         self._table.update(measures_text(self.report, width, self.host.glyphs))
 
     def _draw_case(self) -> None:
-        self.case_view.border_title = self._switch()
-        case = self.deck.current
-        title = case.title() if case is not None else ""
-        self.case_view.border_subtitle = safe(f"{title} · [ ] =" if self._blind else title)
-        if case is None:
-            self.case_view.set_blocks([])
-            return
-        id_ = case.conversation
-        if id_ and id_ not in self._conversations:
-            self._read_case(id_)
-        self.case_view.set_blocks(
-            case_blocks(
-                case,
-                self._conversations.get(id_),
-                self._sides(case),
-                loaded=id_ in self._conversations,
-            )
-        )
-
-    def _switch(self) -> Content:
-        """The groups with their keys; the one on the screen in brackets."""
-        labels = {
-            CaseGroup.QUESTIONS: _("questions {n}"),
-            CaseGroup.WINS: _("w wins {n}"),
-            CaseGroup.LOSSES: _("W losses {n}"),
-        }
-        if self.case_view.size.width < SWITCH_CELLS:
-            labels |= {CaseGroup.WINS: "w +{n}", CaseGroup.LOSSES: "W −{n}"}
-        parts = []
-        for group, label in labels.items():
-            text = label.format(n=self.deck.size(group))
-            parts.append(safe(f"[{text}]", "bold") if group is self.deck.group else safe(text))
-        return Content(" ").join(parts)
-
-    def _sides(self, case: CaseEntry) -> Sides:
-        """How the answers of a case are shown: blind until they are voted on or `d` shows whose they are."""
-        if self.shown is None or not case.is_question:
-            return Sides(diff=self._diff)
-        report = self.shown.report
-        vote = vote_on(report, case.key)
-        return Sides(
-            diff=self._diff,
-            blind=vote is None and (self.shown.id, case.key) not in self._revealed,
-            new_first=new_is_left(report.run_id, case.key),
-            vote=vote.choice if vote is not None else "",
-        )
+        case = self.cases.deck.current
+        if case is not None and case.conversation and case.conversation not in self._conversations:
+            self._read_case(case.conversation)
+        self.cases.draw(self._conversations)
 
     # Actions
 
@@ -328,22 +277,17 @@ class ValidateTab(Tab):
             return self.shown.pair if known else None
         return self._models.pair
 
-    @property
-    def _blind(self) -> bool:
-        case = self.deck.current
-        return case is not None and case.answer is not None and self._sides(case).blind
-
     def is_enabled(self, action: AppAction) -> bool:
         verdict = self.report.verdict if self.report is not None else None
-        case = self.deck.current
+        case = self.cases.deck.current
         rules = {
             "run": self.report is not None or (self._models.pair is not None and not self._validating),
             "diff": case is not None and case.answer is not None,
-            "wins": self.deck.size(CaseGroup.WINS) > 0,
-            "losses": self.deck.size(CaseGroup.LOSSES) > 0,
-            "vote_left": self._blind,
-            "vote_right": self._blind,
-            "vote_equal": self._blind,
+            "wins": self.cases.deck.size(CaseGroup.WINS) > 0,
+            "losses": self.cases.deck.size(CaseGroup.LOSSES) > 0,
+            "vote_left": self.cases.blind,
+            "vote_right": self.cases.blind,
+            "vote_equal": self.cases.blind,
             "export": self.report is not None,
             "promote": verdict is not None and verdict.new.name != self._models.in_use,
             "roll_back": self._models.backup is not None,
@@ -357,8 +301,8 @@ class ValidateTab(Tab):
 
         Asks first where that takes another look at the test set: looks cannot be taken back.
         """
-        if self.report is not None and not self.deck.at_start:
-            self.deck.rewind()
+        if self.report is not None and not self.cases.deck.at_start:
+            self.cases.deck.rewind()
             self._measures.scroll_home(animate=False)
             self._draw()
             return
@@ -384,15 +328,15 @@ class ValidateTab(Tab):
 
     def action_step(self, by: int) -> None:
         """Shows the case `by` places further in its group, round at the ends."""
-        self.deck.step(by)
+        self.cases.deck.step(by)
         self._case_changed()
 
     def action_wins(self) -> None:
-        self.deck.show(CaseGroup.WINS)
+        self.cases.deck.show(CaseGroup.WINS)
         self._case_changed()
 
     def action_losses(self) -> None:
-        self.deck.show(CaseGroup.LOSSES)
+        self.cases.deck.show(CaseGroup.LOSSES)
         self._case_changed()
 
     def _case_changed(self) -> None:
@@ -400,13 +344,8 @@ class ValidateTab(Tab):
         self.host.refresh_footer()
 
     def action_diff(self) -> None:
-        """Marks the differences, or not; first shows whose the answers are."""
-        case = self.deck.current
-        if self._blind and case is not None and self.shown is not None:
-            self._revealed.add((self.shown.id, case.key))
-            self._diff = True
-        else:
-            self._diff = not self._diff
+        """Marks the differences, or not; first names the sides."""
+        self.cases.toggle_diff()
         self._case_changed()
 
     def action_vote_left(self) -> None:
@@ -419,10 +358,9 @@ class ValidateTab(Tab):
         self._vote_for(EQUAL)
 
     def _vote_for(self, side: str) -> None:
-        case = self.deck.current
-        if case is not None and self.shown is not None and self._blind:
-            choice = choice_of(self.shown.report.run_id, case.key, side)
-            self._save_vote(self.shown.file, case.key, choice)
+        case = self.cases.deck.current
+        if case is not None and self.shown is not None and self.cases.blind:
+            self._save_vote(self.shown.file, case.key, self.cases.choice(side))
 
     @work(group="validate:vote", exit_on_error=False)
     async def _save_vote(self, file: Path, case: str, choice: str) -> None:
@@ -460,7 +398,7 @@ class ValidateTab(Tab):
         self.show_message(_("written to {folder}; it holds your texts").format(folder=place), "success")
 
     def action_copy(self) -> None:
-        self.app.copy_to_clipboard(self.case_view.plain_text)
+        self.app.copy_to_clipboard(self.cases.view.plain_text)
         self.show_message(_("copied"))
 
     def action_refresh(self) -> None:
