@@ -105,7 +105,7 @@ def files_with(workspace: Workspace, text: str) -> list[Path]:
         for path in sorted(workspace.root.rglob("*"))
         if path.is_file()
         and not path.is_symlink()
-        and path.suffix not in _WEIGHTS
+        and not _is_weights(path)
         # Random bytes, which hold every short text by chance.
         and path != reserve_path(workspace.memory_db)
         and _contains(path, wanted)
@@ -113,6 +113,19 @@ def files_with(workspace: Workspace, text: str) -> list[Path]:
 
 
 _WEIGHTS = frozenset((".safetensors", ".gguf"))
+
+
+def _is_weights(path: Path) -> bool:
+    """By its name, or by its first bytes: blobs of the model store have no suffix."""
+    if path.suffix in _WEIGHTS:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False
+
+
 _BLOCK = 1 << 22
 
 

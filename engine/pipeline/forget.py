@@ -13,12 +13,15 @@ import msgspec
 from engine.core.filenames import printable_name, text_to_path
 from engine.core.paths import Workspace
 from engine.export.report import exports_of
+from engine.inference.client import free_service_memory
 from engine.memory.deletion import imports_without, texts_of, with_shorter_forms
 from engine.memory.erased_notes import quoting_paths
 from engine.memory.search import fold
 from engine.memory.store import MemoryStore
+from engine.models.ollama.running import installed_models
 from engine.models.registry import list_models
 from engine.pipeline.erase_files import blank_file_names, erase_files, files_with, remove_runs
+from engine.pipeline.erase_served import erase_served
 from engine.pipeline.erased_text import ErasedText
 from engine.runs.kinds import ImportParams, RunKind
 from engine.runs.rundir import RunDir, list_runs
@@ -26,6 +29,9 @@ from engine.runs.spec import params_of
 from engine.workspace.backup import remove_from_backups
 from engine.workspace.leftovers import backup_lock, sweep_leftovers
 from engine.workspace.reset import require_no_run
+
+_ANY_MB = 1e9
+"""More memory than there is."""
 
 
 class ForgetReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +48,7 @@ class ForgetReport(msgspec.Struct, frozen=True, kw_only=True):
     models: list[str]
     """Models trained on one of them."""
     exports: list[str] = []
-    """Exports of these models."""
+    """Exports of these models, and copies in Ollama of served models that held one of the conversations."""
     runs: list[str] = []
     """Deleted runs: imports of which no conversation is left, or whose path quotes what is erased."""
     rules: int = 0
@@ -72,7 +78,11 @@ def forget(workspace: Workspace, ids: list[str], *, text: str = "") -> ForgetRep
         erased = ErasedText(all_ids, texts, match=text)
         quoting = quoting_paths(store.connection, texts, all_ids, fold(text))
         gone, touched = _import_runs(workspace, store, all_ids, quoting)
-        files = {str(path): None for path in erase_files(workspace, erased)}
+        rewritten_models, tags = erase_served(workspace, erased)
+        if tags:
+            # A loaded model still has the conversations before every chat.
+            free_service_memory(workspace, needed_mb=_ANY_MB, budget_mb=0.0)
+        files = {str(path): None for path in (*erase_files(workspace, erased), *rewritten_models)}
         files |= {str(path): None for run in touched for path in blank_file_names(run)}
         remove_runs(workspace, gone)
         rewritten, removed = remove_from_backups(workspace, all_ids, text=text, quoted=texts)
@@ -84,12 +94,17 @@ def forget(workspace: Workspace, ids: list[str], *, text: str = "") -> ForgetRep
         backups=rewritten,
         removed_backups=removed,
         models=trained_on(workspace, all_ids),
-        exports=exports_of(workspace, all_ids),
+        exports=[*exports_of(workspace, all_ids), *_copies_in_ollama(tags)],
         runs=sorted(names),
         rules=deleted.rules,
         notes=deleted.notes,
         left=[str(path) for path in files_with(workspace, text)] if text else [],
     )
+
+
+def _copies_in_ollama(tags: list[str]) -> list[str]:
+    """Models of these names in an Ollama that answers, which is outside the workspace."""
+    return [f"ollama:{tag}" for tag in sorted(set(tags) & set(installed_models()))] if tags else []
 
 
 def trained_on(workspace: Workspace, ids: list[str]) -> list[str]:
