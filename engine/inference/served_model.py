@@ -20,6 +20,10 @@ class ServedModel(Protocol):
         """Ids that the serving program makes of `messages` with the chat template and tokenizer in the file."""
         ...
 
+    def same_text(self, messages: Sequence[ChatMessage]) -> bool:
+        """Whether the serving program renders the same text; where it does and ids differ, its tokenizer is another."""
+        ...
+
     def served_log_probs(self, prefix: Sequence[int], most: int) -> dict[int, float]:
         """Log-probabilities after `prefix` of the `most` likeliest tokens, by id."""
         ...

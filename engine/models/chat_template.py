@@ -21,6 +21,8 @@ from engine.models.history import FittedPrompt, fit_prompt
 from engine.models.template_text import BREAK, TemplateText
 from engine.models.template_tokens import TemplateTokens
 
+JOINER = "\u2060"
+"""Word joiner: not seen, and no part of a control token."""
 _BLANKS = " \n "
 
 
@@ -67,6 +69,17 @@ class ChatTemplate:
     def encode(self, text: str) -> list[int]:
         """Ids of plain text, without a BOS; none of them is a control token."""
         return self._tokens.whole(self._text.safe(text))
+
+    def spelled(self, text: str) -> str:
+        """`text` with a word joiner in each control token that it spells, for programs that tokenize whole prompts."""
+        for token in self._text.controls.values():
+            if len(token.content) > 1:
+                text = text.replace(token.content, f"{token.content[0]}{JOINER}{token.content[1:]}")
+        return text
+
+    def text(self, messages: Sequence[ChatMessage]) -> str:
+        """The prompt as text, as a program renders it that does not look into contents."""
+        return self._text.text(messages, generation=True).replace(BREAK, "")
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of the ids without control tokens."""

@@ -47,6 +47,9 @@ class MessageTemplate(ChatTemplate):
     def prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
         return super().prompt(with_turns(self.turns, messages))
 
+    def text(self, messages: Sequence[ChatMessage]) -> str:
+        return super().text(with_turns(self.turns, messages))
+
     def fit(self, messages: Sequence[ChatMessage], space: int) -> FittedPrompt:
         return fit_prompt(self._plain, with_turns(self.turns, messages), space)
 

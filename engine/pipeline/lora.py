@@ -25,6 +25,7 @@ from engine.pipeline.corpus import counted_pairs, prepare_corpus
 from engine.pipeline.own_question import best_question, own_question
 from engine.pipeline.promote import promote_if_better
 from engine.pipeline.report import Pairs, TrainResult, finish, status_of
+from engine.pipeline.served import serve_adapter
 from engine.pipeline.stages import StagePlan, TrainedModel, TrainRequest, announce_work, model_summary
 from engine.pipeline.validate import validate_candidate
 from engine.runs.context import RunContext, RunResult
@@ -103,7 +104,8 @@ def _train_on_corpus(
     ctx: RunContext, request: TrainRequest, base: BaseModel, texts: Sequence[Path]
 ) -> RunResult:
     params = request.params
-    plan = StagePlan(("corpus", "lora", "validate", "promote"), before=request.stages_before)
+    stages = ("corpus", "lora", "validate", "promote", *(("serve",) if base.is_gguf else ()))
+    plan = StagePlan(stages, before=request.stages_before)
     with MemoryStore(ctx.workspace.memory_db) as store:
         characters = store.mean_characters()
         announce_work(ctx, _workload(params, base, store.count(), characters=characters))
@@ -146,6 +148,7 @@ def _train_on_corpus(
         newest_conversation=adapter.lineage.newest_conversation,
         allowed=allowed,
     )
+    served = serve_adapter(ctx, plan, base, adapter.folder) if base.is_gguf else None
     result = TrainResult(
         status_of(report, promoted=promoted),
         base=_base_name(base),
@@ -156,6 +159,7 @@ def _train_on_corpus(
         training_time_s=adapter.seconds,
         replayed=corpus.dataset.replayed,
         validation=report,
+        served=served,
     )
     return finish(ctx, request, result)
 

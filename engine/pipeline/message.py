@@ -38,7 +38,7 @@ from engine.pipeline.corpus import counted_pairs, prepare_corpus
 from engine.pipeline.lora import beats_model_in_use
 from engine.pipeline.promote import promote_if_better
 from engine.pipeline.report import MessageBudget, TrainResult, finish, status_of
-from engine.pipeline.served import create_in_ollama, personal_name, remove_unfinished
+from engine.pipeline.served import ServedTag, create_in_ollama, personal_name, remove_unfinished, report_check
 from engine.pipeline.stages import StagePlan, TrainedModel, TrainRequest, announce_work
 from engine.pipeline.validate import validate_candidate
 from engine.runs.context import RunContext, RunResult
@@ -76,12 +76,15 @@ def make_message_model(ctx: RunContext, request: TrainRequest) -> RunResult:
             began = time.monotonic()
             made, budget = _make(ctx, store, base, corpus.dataset, context)
             model = replace(made, seconds=time.monotonic() - began)
+            check = report_check(ctx, made.folder.name, base)
             stage.detail = budget.text
         report = validate_candidate(
             ctx, plan, store, corpus.window, base=_compared(base), new=model.folder, texts=[]
         )
-        allowed = params.promote and beats_model_in_use(
-            ctx, store, corpus.window, report, base=base.name, new=model.folder
+        allowed = (
+            params.promote
+            and not check.faults
+            and beats_model_in_use(ctx, store, corpus.window, report, base=base.name, new=model.folder)
         )
     promoted = promote_if_better(
         ctx,
@@ -101,6 +104,7 @@ def make_message_model(ctx: RunContext, request: TrainRequest) -> RunResult:
         training_time_s=model.seconds,
         validation=report,
         budget=budget,
+        served=ServedTag(tag=budget.tag, check=check, ollama=budget.ollama),
     )
     return finish(ctx, request, result)
 
@@ -160,8 +164,8 @@ def _make(
 ) -> tuple[TrainedModel, MessageBudget]:
     """Chooses the conversations and creates the model. Raises NotEnoughData when not one fits."""
     ws = ctx.workspace
-    found = candidates(store)
     plain = load_chat_template(replace(base, messages=()))
+    found = [_spelled(one, plain) for one in candidates(store)]
     chosen, tokens = fit_conversations(ctx, found, base, plain, context)
     name = personal_name(ws, base)
     turns = [message for one in chosen for message in one.messages]
@@ -243,6 +247,15 @@ def fit_conversations(
         ),
         hint=f"h2q-tui train --mode message --context {2 * context}",
     )
+
+
+def _spelled(candidate: Candidate, plain: ChatTemplate) -> Candidate:
+    """The conversation as text for every program: no content spells a control token."""
+    messages = [
+        msgspec.structs.replace(message, content=plain.spelled(message.content))
+        for message in candidate.row.messages
+    ]
+    return replace(candidate, row=msgspec.structs.replace(candidate.row, messages=messages))
 
 
 def _lineage_of(data: TrainingSet, chosen: Sequence[ChosenConversation]) -> Lineage:

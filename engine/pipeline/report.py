@@ -19,6 +19,7 @@ from engine.core.json_text import encode_json
 from engine.core.local_time import local_time
 from engine.core.paths import Workspace
 from engine.models.card import Lineage
+from engine.pipeline.served import ServedTag
 from engine.pipeline.stages import TrainRequest
 from engine.runs.context import RunContext, RunResult
 from engine.runs.events import RunStatus
@@ -96,6 +97,8 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
     """Loss on the held-out part of `--data` files, before and after; files allow no verdict."""
     budget: MessageBudget | None = None
     """None for a mode that trains."""
+    served: ServedTag | None = None
+    """The model in the built-in server; None where none was created."""
 
     training_id: str
     start_time: str
@@ -130,6 +133,7 @@ class TrainResult:
     validation: ValidationReport | None = None
     held_out: Forgetting | None = None
     budget: MessageBudget | None = None
+    served: ServedTag | None = None
     error: str = ""
 
 
@@ -177,6 +181,7 @@ def _make_report(ctx: RunContext, request: TrainRequest, result: TrainResult) ->
         forgetting=validation.forgetting if validation else None,
         held_out=result.held_out,
         budget=result.budget,
+        served=result.served,
         training_id=f"train_{int(request.started)}",
         start_time=iso_local_time(request.started),
         end_time=iso_local_time(time.time()),

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import H2QError
 from engine.core.i18n import _
 from engine.core.paths import Workspace
+from engine.export.create_model import CreateRequest, create_model
+from engine.export.created import CreatedCheck, check_created, created_sentences
+from engine.export.plan import OLLAMA_CONTEXT
 from engine.models.base_models import BaseModel
-from engine.models.hf import load_chat_template
-from engine.models.ollama.create import create_model
+from engine.models.ollama.create import create_model as create_there
 from engine.models.ollama.layout import MANIFESTS
 from engine.models.ollama.model_store import ModelStore
 from engine.models.ollama.running import installed_models
 from engine.models.ollama.store import is_own
 from engine.models.registry import workspace_entry
+from engine.pipeline.stages import StagePlan
 from engine.runs.context import RunContext
 
 _LONGEST = 48
 """Characters of the base in a name."""
-_JOINER = "\u2060"
-"""Breaks a control token that a text merely spells: Ollama reads the rendered text."""
 
 
 def personal_name(ws: Workspace, base: BaseModel, now: float | None = None) -> str:
@@ -48,6 +53,56 @@ def remove_unfinished(ws: Workspace) -> None:
             store.delete(stored.tag)
 
 
+class ServedTag(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that a training created for the built-in server."""
+
+    tag: str
+    check: CreatedCheck
+    ollama: str = ""
+    """Its name in an Ollama that answered; "" where it was not created there."""
+
+
+def serve_adapter(ctx: RunContext, plan: StagePlan, base: BaseModel, folder: Path) -> ServedTag | None:
+    """The stage `serve`: the adapter in `folder` on its GGUF base as a tag of the built-in server, checked there.
+
+    The blob of the base is a link to its file. A tag that does not answer as it was judged is removed again; None then,
+    and where it cannot be created: the adapter itself is whole.
+    """
+    ws, name = ctx.workspace, personal_name(ctx.workspace, replace(base, adapter=None))
+    with plan.open(ctx, "serve") as stage:
+        try:
+            statuses = create_model(
+                ws,
+                CreateRequest(
+                    name, from_=str(folder), parameters=_context_of(base), replace=False, card=folder.name
+                ),
+            )
+            for _status in statuses:
+                ctx.check_stop()
+        except H2QError as problem:
+            stage.skip(_("not created: {reason}").format(reason=problem.message))
+            return None
+        check = report_check(ctx, name, replace(base, adapter=None))
+        if check.faults:
+            ModelStore(ws).delete(name)
+            stage.skip(_("not created: {reason}").format(reason=_("; ").join(created_sentences(check))))
+            return None
+        stage.detail = _("{name} for chat and the built-in server").format(name=name)
+        return ServedTag(tag=name, check=check)
+
+
+def report_check(ctx: RunContext, tag: str, base: BaseModel) -> CreatedCheck:
+    """The check of a created model, told in the log."""
+    check = check_created(ctx.workspace, tag, base, ctx.check_stop)
+    for sentence in created_sentences(check):
+        ctx.log(sentence, "warning" if check.faults else "info")
+    return check
+
+
+def _context_of(base: BaseModel) -> dict[str, Any]:
+    return {"num_ctx": min(base.dimensions.context, OLLAMA_CONTEXT)}
+
+
 def create_in_ollama(
     ctx: RunContext,
     base: BaseModel,
@@ -65,17 +120,13 @@ def create_in_ollama(
         return ""
     if not {tag, f"{tag}:latest"} & set(installed_models()):
         return ""
-    controls = [token.content for token in load_chat_template(base).tokenizer.added_tokens_decoder.values()]
     try:
-        create_model(
+        create_there(
             name,
             {},
             {},
             from_=tag,
-            messages=[
-                ChatMessage(role=one.role, content=_broken(one.content, controls), train=False)
-                for one in messages
-            ],
+            messages=messages,
             parameters=parameters,
             step=lambda _status: ctx.check_stop(),
         )
@@ -84,11 +135,3 @@ def create_in_ollama(
         return ""
     ctx.log(_("created in Ollama as well: {command}").format(command=f"ollama run {name}"))
     return name
-
-
-def _broken(text: str, controls: Sequence[str]) -> str:
-    """`text` in which no control token stands whole."""
-    for token in controls:
-        if token.strip() and len(token) > 1:
-            text = text.replace(token, f"{token[0]}{_JOINER}{token[1:]}")
-    return text

@@ -18,6 +18,7 @@ _STAGES = {
     "corpus": N_("corpus"),
     "native": N_("training on the corpus"),
     "lora": N_("training an adapter"),
+    "serve": N_("making a model for the built-in server"),
     "message": N_("choosing conversations to put before every chat"),
     "validate": N_("validation"),
     "measure": N_("evaluating the model in use"),

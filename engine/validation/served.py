@@ -50,7 +50,7 @@ def _check(
 ) -> ServedCheck:
     limit = MEAN_LIMIT_QUANTIZED if served.quantized else MEAN_LIMIT
     differences, clear, same_best = [], 0, 0
-    for prefix in islice(_prefixes(cases, model.eval_context), POSITIONS):
+    for prefix in islice(position_prefixes(cases), POSITIONS):
         expected = model.next_token_log_probs(prefix)
         found = served.served_log_probs(prefix, MOST)
         best, second = nlargest(2, range(len(expected)), key=expected.__getitem__)
@@ -78,11 +78,11 @@ def _same_ids(served: ServedModel, messages: list[ChatMessage]) -> bool:
         return False
 
 
-def _prefixes(cases: Sequence[EvaluationCase], context: int) -> Iterator[list[int]]:
+def position_prefixes(cases: Sequence[EvaluationCase]) -> Iterator[list[int]]:
     """Beginnings of conversations up to the beginning of an answer and into it, one case after the other."""
     for offset in _OFFSETS:
         for case in cases:
             window = case.windows[0]
             first = window.loss_mask.index(True) if True in window.loss_mask else 0
-            if first > 0 and first + offset < min(len(window.ids), context):
+            if first > 0 and first + offset < len(window.ids):
                 yield window.ids[: first + offset]

@@ -220,15 +220,24 @@ class LlamaCppModel:
         return self.chat.prompt(messages)
 
     def served_prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
+        text = self._rendered(messages)
+        reply = self._ask("/tokenize", {"content": text, "add_special": True, "parse_special": True})
+        return [int(number) for number in reply["tokens"]]
+
+    def same_text(self, messages: Sequence[ChatMessage]) -> bool:
+        # The BOS that a template writes is cut there and put before all text by the tokenizer.
+        bos = self.chat.tokenizer.bos_token or ""
+        return self._rendered(messages).removeprefix(bos) == self.chat.text(messages).removeprefix(bos)
+
+    def _rendered(self, messages: Sequence[ChatMessage]) -> str:
+        """The prompt as llama.cpp renders it with the template in the file."""
         turns = [
             {"role": message.role, "content": message.content}
             for message in with_turns(self._base.messages, messages)
         ]
         if self._base.system and not (turns and turns[0]["role"] == "system"):
             turns.insert(0, {"role": "system", "content": self._base.system})
-        text = self._ask("/apply-template", {"messages": turns, "chat_template_kwargs": FIXED})["prompt"]
-        reply = self._ask("/tokenize", {"content": text, "add_special": True, "parse_special": True})
-        return [int(number) for number in reply["tokens"]]
+        return str(self._ask("/apply-template", {"messages": turns, "chat_template_kwargs": FIXED})["prompt"])
 
     def served_log_probs(self, prefix: Sequence[int], most: int) -> dict[int, float]:
         body = {
