@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from engine.core.errors import BadInput, UsageProblem
-from engine.core.files import file_sha256, fsync_dir, make_dirs, write_bytes
+from engine.core.files import file_sha256, fsync_dir, make_dirs, remove_stale, write_bytes
 from engine.core.i18n import _, bracketed
 from engine.core.paths import Workspace, resolve_path
 from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, WEIGHTS_FILE, ModelCard, read_card, weights_changed
@@ -33,6 +34,8 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 GGUF_SUFFIX = ".gguf"
 STAMP = re.compile(r"\d{8}_\d{6}")
 STAMP_FORMAT = "%Y%m%d_%H%M%S"
+BACKUPS_KEPT = 50
+"""Newest backups of models.json that stay; a change deletes older ones."""
 
 
 class Promotion(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,15 +144,15 @@ def in_use(ws: Workspace) -> str | None:
     Raises BadInput when the file is broken.
     """
     file = ws.models_json
-    try:
-        config = _decode(file.read_bytes(), file)
-        name = _model_in(config)
-        # A model outside is registered by its path, and listed under its link.
-        return (_link_to(ws, Path(name)) if name.startswith("/") else "") or name or None
-    except FileNotFoundError:
+    data = _read(file)
+    if not data:
         return None
+    try:
+        name = _model_in(_decode(data, file))
     except AttributeError as problem:
         raise _broken_config(file) from problem
+    # A model outside is registered by its path, and listed under its link.
+    return (_link_to(ws, Path(name)) if name.startswith("/") else "") or name or None
 
 
 def promote(ws: Workspace, name: str, description: str = "", *, now: float | None = None) -> Promotion:
@@ -189,13 +192,15 @@ def promote(ws: Workspace, name: str, description: str = "", *, now: float | Non
         data = _encode(config)
         backup = _back_up(file, old, now)
         write_bytes(file, data, mode=_mode(file))
+        _drop_old_backups(file)
     return Promotion(name=registered, previous=previous, backup=str(backup))
 
 
 def rollback(ws: Workspace, to: str | None = None, *, now: float | None = None) -> Promotion:
-    """Restores the newest backup, or the one with the stamp `to`, byte for byte, after a backup of its own.
+    """Restores the newest backup that differs from models.json, or the one with the stamp `to`, byte for byte, after a
+    backup of its own.
 
-    Raises BadInput when there is none.
+    A backup that is the same was taken by a change that was killed before it was made. Raises BadInput when there is none.
     """
     file = ws.models_json
     with _locked(file):
@@ -206,9 +211,12 @@ def rollback(ws: Workspace, to: str | None = None, *, now: float | None = None) 
             )
         if to is not None and to not in stamps:
             raise BadInput(_("there is no backup {stamp}").format(stamp=to), hint="h2q-tui rollback --list")
-        stamp = to or stamps[0]
-        restored = _backup_path(file, stamp).read_bytes()
         old = _read(file)
+        saved = {
+            stamp: _backup_path(file, stamp).read_bytes() for stamp in ([to] if to else stamps[:BACKUPS_KEPT])
+        }
+        stamp = to or next((one for one, data in saved.items() if data != old), stamps[0])
+        restored = saved[stamp]
         mode = _mode(file)
         backup = _back_up(file, old, now)
         if restored:
@@ -216,6 +224,7 @@ def rollback(ws: Workspace, to: str | None = None, *, now: float | None = None) 
         else:
             file.unlink(missing_ok=True)
             fsync_dir(file.parent)
+        _drop_old_backups(file)
     return Promotion(
         name=_model_in_bytes(restored) or "",
         previous=_model_in_bytes(old) or "",
@@ -359,17 +368,26 @@ def _locked(file: Path) -> Iterator[None]:
     fd = os.open(file.parent / f".{file.name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
+        # What a killed change left.
+        for temporary in file.parent.glob(f".{file.name}.*.tmp"):
+            remove_stale(temporary)
         yield
     finally:
         os.close(fd)
 
 
 def _read(file: Path) -> bytes:
-    """The bytes of models.json; b"" when there is none."""
+    """The bytes of models.json; b"" when there is none. Raises BadInput for what is no file or cannot be read."""
     try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise _broken_config(file)
         return file.read_bytes()
     except FileNotFoundError:
         return b""
+    except OSError as problem:
+        raise BadInput(
+            _("the model configuration cannot be read"), path=file, hint="h2q-tui paths"
+        ) from problem
 
 
 def _mode(file: Path) -> int:
@@ -463,6 +481,12 @@ def _back_up(file: Path, data: bytes, now: float | None) -> Path:
         at += 1
     write_bytes(path, data, mode=_mode(file))
     return path
+
+
+def _drop_old_backups(file: Path) -> None:
+    for stamp in _stamps(file)[BACKUPS_KEPT:]:
+        with suppress(OSError):
+            _backup_path(file, stamp).unlink()
 
 
 def _stamp(at: float) -> str:
