@@ -39,7 +39,9 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
     if settings.ambiguous_width == "auto" and settings.signs == "auto":
         probe = capabilities.probe_ambiguous_width()
     from tui.app.app import H2QApp
+    from tui.terminal import paste
 
+    paste.install()
     app = H2QApp(
         ws,
         tab,
