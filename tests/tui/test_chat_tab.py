@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from textual import events
+from textual.pilot import Pilot
 
+from engine.chats.store import find_chats, read_chats
+from engine.core.chat import ChatMessage
 from engine.core.errors import ServiceUnreachable
 from engine.core.paths import Workspace
 from engine.inference.client import InferenceClient
+from engine.inference.language_model import Sampling
 from engine.memory.store import MemoryStore
 from engine.models.card import ModelCard, read_card
 from engine.models.registry import promote
+from engine.pipeline.forget import forget
 from tests.models import copy_model
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
+from tui.tabs.chat.history_sheet import HistorySheet
 from tui.tabs.chat.input import ChatInput
+from tui.tabs.chat.sampling_sheet import SamplingSheet
 from tui.tabs.chat.tab import ChatTab
 
 
@@ -251,3 +260,216 @@ async def test_m_picks_another_model(ws: Workspace) -> None:
         await until(pilot, lambda: "native-2" in text_of(app))
         await pilot.press("up", "enter")
         await until(pilot, lambda: tab.model == "native-2")
+
+
+@pytest.fixture
+def echoed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str], Sampling]]:
+    """The models answer with their names; what they were asked: (model, contents of the messages, sampling)."""
+    asked: list[tuple[str, list[str], Sampling]] = []
+
+    async def generate(
+        _self: object, model: str, messages: list[ChatMessage], sampling: Sampling
+    ) -> AsyncIterator[str]:
+        asked.append((model, [message.content for message in messages], sampling))
+        yield f"**{model}** answers {len(asked)}"
+
+    monkeypatch.setattr(InferenceClient, "generate", generate)
+    return asked
+
+
+Asked = list[tuple[str, list[str], Sampling]]
+
+
+async def ask(pilot: Pilot[None], tab: ChatTab, text: str) -> None:
+    """Sends a question and waits for the end of its answer."""
+    tab.input.focus()
+    tab.input.text = text
+    await pilot.press("enter")
+    await until(pilot, lambda: not tab.is_answering and tab.record.last is not None)
+
+
+async def test_two_models_answer_unnamed_until_the_vote_which_is_stored(ws: Workspace, echoed: Asked) -> None:
+    add_model(ws, "native-1", 1.0)
+    add_model(ws, "native-2", 2.0)
+    promote(ws, "native-1")
+    app = H2QApp(ws)
+    async with app.run_test(size=(100, 30)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.model == "native-1")
+        await pilot.press("escape", "A")
+        await until(pilot, lambda: "Beside native-1" in text_of(app))
+        await pilot.press("g", "enter")
+        await until(pilot, lambda: tab.choice.other == "native-2")
+        await ask(pilot, tab, "hi")
+        assert sorted(model for model, _messages, _sampling in echoed) == ["native-1", "native-2"]
+        assert "left" in tab.view.plain_text and "right" in tab.view.plain_text
+        assert "tokens" not in text_of(app), "the figures would tell them apart"
+        await pilot.press("escape")
+        offered = [row.verb for row in tab.footer_actions()]
+        assert offered[:4] == ["send", "better_left", "better_right", "equal"] and "keep" not in offered
+        await pilot.press("]")
+        await until(pilot, lambda: "1 : 0" in text_of(app) or "0 : 1" in text_of(app))
+        right = tab.record.exchanges[0].answers[1].model
+        assert f"{right}   ✓ better" in tab.view.plain_text
+        await until(pilot, lambda: bool(find_chats(ws)) and not tab._saving.locked())
+        (stored,) = read_chats(ws)
+        assert [vote.choice for vote in stored.exchanges[0].votes] == ["right"]
+        await pilot.press("A")
+        await ask(pilot, tab, "and now?")
+        assert len(echoed) == 3 and echoed[-1][0] == "native-1"
+        assert echoed[-1][1][1].startswith(f"**{right}**"), "the chat goes on from the better answer"
+
+
+async def test_a_corrected_answer_is_kept_with_the_models_beside_it(
+    ws: Workspace, echoed: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDITOR", raising=False)
+    monkeypatch.delenv("VISUAL", raising=False)
+    add_model(ws, "native-1", 1.0)
+    app = H2QApp(ws)
+    async with app.run_test(size=(90, 30)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.model == "native-1")
+        await ask(pilot, tab, "hi")
+        await pilot.press("escape", "e")
+        await until(pilot, lambda: "The answer as it should be" in text_of(app))
+        await pilot.press("m", "i", "n", "e", "space", "ctrl+s")
+        await until(pilot, lambda: "Your version is in memory" in text_of(app))
+        assert "corrected by you   ‹ 2/2 ›" in tab.view.plain_text
+        with MemoryStore(ws.memory_db, readonly=True) as store:
+            (kept,) = store.conversations()
+        assert kept.turns[1].text == "mine **native-1** answers 1" and kept.turns[1].alternatives == (
+            "**native-1** answers 1",
+        )
+        await ask(pilot, tab, "next")
+        assert echoed[-1][1][1] == kept.turns[1].text, "the model goes on from the correction"
+
+
+async def test_turns_kept_one_after_the_other_are_one_conversation(ws: Workspace, echoed: Asked) -> None:
+    add_model(ws, "native-1", 1.0)
+    app = H2QApp(ws)
+    async with app.run_test(size=(90, 30)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.model == "native-1")
+        for question in ("one", "two", "three"):
+            await ask(pilot, tab, question)
+        for key in ("K", "{", "{", "K", "r", "K"):
+            await pilot.press("escape", key)
+            await until(pilot, lambda: not tab.is_answering)
+            if key == "K":
+                await until(pilot, lambda: tab.exchange is not None and tab.exchange.is_kept)
+                await until(pilot, lambda: "Stored in memory" in text_of(app))
+                app.clear_message()
+        with MemoryStore(ws.memory_db, readonly=True) as store:
+            (kept,) = store.conversations()
+        assert [turn.text for turn in kept.turns[::2]] == ["one", "three"]
+        assert kept.turns[1].text == "**native-1** answers 4", "the version that was kept last"
+        assert echoed[-1][1] == ["one"], "another answer to an earlier question sees nothing that came later"
+
+
+async def test_the_sheet_sets_sampling_and_system_prompt_of_the_chat(ws: Workspace, echoed: Asked) -> None:
+    add_model(ws, "native-1", 1.0)
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.model == "native-1")
+        await pilot.press("escape", "s")
+        await until(pilot, lambda: isinstance(app.screen, SamplingSheet))
+        await pilot.press("end", "backspace", "9", "9", "x", "enter")
+        await until(pilot, lambda: "temperature: a number from 0 to 5" in text_of(app))
+        await pilot.press("backspace", "tab", "tab", "4", "2", "tab", "7", "tab", *"brief", "ctrl+s")
+        await until(pilot, lambda: not isinstance(app.screen, SamplingSheet))
+        await ask(pilot, tab, "hi")
+        _model, messages, sampling = echoed[0]
+        assert (sampling.temperature, sampling.max_tokens, sampling.seed) == (0.99, 42, 7)
+        assert messages == ["brief", "hi"]
+        await pilot.press("escape", "C")
+        assert tab.record.system == "brief", "a new chat has the same settings"
+
+
+async def test_earlier_chats_are_searched_opened_and_deleted(ws: Workspace, echoed: Asked) -> None:
+    add_model(ws, "native-1", 1.0)
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.model == "native-1")
+        for question in ("about trains", "about ships"):
+            await ask(pilot, tab, question)
+            await pilot.press("escape", "C")
+        await until(pilot, lambda: len(find_chats(ws)) == 2)
+        await pilot.press("slash", *"trains")
+        await until(pilot, lambda: isinstance(app.screen, HistorySheet))
+        await until(pilot, lambda: "about trains" in text_of(app) and "about ships" not in text_of(app))
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: bool(tab.record.exchanges))
+        assert tab.record.exchanges[0].question == "about trains"
+        await ask(pilot, tab, "and more")
+        assert echoed[-1][1][0] == "about trains", "an opened chat goes on"
+        await pilot.press("escape", "o")
+        await until(pilot, lambda: "about ships" in text_of(app))
+        await pilot.press("down", "x")
+        await until(pilot, lambda: "Delete the chat “about ships”?" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: [chat.title for chat in find_chats(ws)] == ["about trains"])
+
+
+async def test_a_paste_of_300_lines_waits_whole_and_the_footer_is_true_to_the_field(
+    ws: Workspace, echoed: Asked
+) -> None:
+    add_model(ws, "native-1", 1.0)
+    pasted = "\n".join(f"line {n}" for n in range(300))
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.model == "native-1")
+        await ask(pilot, tab, "hi")
+        tab.input.focus()
+        app.post_message(events.Paste(pasted))
+        await until(pilot, lambda: "300 lines to send" in text_of(app))
+        assert len(echoed) == 1, "nothing is sent before enter"
+        footer = text_of(app).splitlines()[-1]
+        assert "esc keys of the chat" in footer and "K keep" not in footer
+        await pilot.press("escape")
+        await until(pilot, lambda: "K keep" in text_of(app).splitlines()[-1])
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: len(echoed) == 2)
+        assert echoed[-1][1][-1] == pasted
+
+
+async def test_a_rule_chooses_the_model_of_each_question_and_says_why(
+    ws: Workspace, echoed: Asked, knowing_hf: Path
+) -> None:
+    add_model(ws, "native-1", 1.0)
+    shutil.copytree(knowing_hf, ws.models / "general-base")
+    promote(ws, "native-1")
+    app = H2QApp(ws)
+    async with app.run_test(size=(100, 30)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.model == "native-1")
+        await pilot.press("escape", "w", "w", "w")
+        await ask(pilot, tab, "hi")
+        assert echoed[-1][0] == "general-base"
+        assert "general-base   general: you chose it" in tab.view.plain_text
+        await pilot.press("escape", "w")
+        await ask(pilot, tab, "hi")
+        assert sorted(model for model, _messages, _sampling in echoed[-2:]) == ["general-base", "native-1"]
+        await pilot.press("escape", "w")
+        assert "One model answers: native-1" in text_of(app)
+
+
+async def test_what_memory_forgot_leaves_the_chat_on_the_screen(ws: Workspace, echoed: Asked) -> None:
+    add_model(ws, "native-1", 1.0)
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.model == "native-1")
+        await ask(pilot, tab, "my secret word is plover")
+        await pilot.press("escape", "K")
+        await until(pilot, lambda: "Stored in memory" in text_of(app))
+        await until(pilot, lambda: any(one.memory_id for one in read_chats(ws)) and not tab._saving.locked())
+        await asyncio.to_thread(forget, ws, [tab.record.memory_id])
+        assert not list(read_chats(ws))
+        await ask(pilot, tab, "hello again")
+        await until(pilot, lambda: "plover" not in text_of(app) and "hello again" in text_of(app))
+        await until(pilot, lambda: bool(find_chats(ws)))
+        assert [one.question for one in next(read_chats(ws)).exchanges] == ["hello again"]

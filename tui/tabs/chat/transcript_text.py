@@ -153,16 +153,21 @@ class ExchangeLayout:
         )
 
     def _foot(self, answer: ChatAnswer, width: int) -> list[StyledLine]:
-        """Why there is no answer, or only a part."""
+        """Why there is no answer, or only a part; what the model did not read."""
         if answer.problem:
             return wrapped([StyledSpan(f"{self._glyphs.failed} {plain(answer.problem)}", "error")], width)
+        notes = []
         if answer.finish == STOPPED:
-            return [(StyledSpan(_("(stopped)"), "dim"),)]
-        if answer.finish and not answer.text:
-            return [(StyledSpan(_("(no answer)"), "dim"),)]
-        if answer.is_cut:
-            return wrapped([StyledSpan(_("(cut at the maximum answer length)"), "dim")], width)
-        return []
+            notes.append(_("(stopped)"))
+        elif answer.finish and not answer.text:
+            notes.append(_("(no answer)"))
+        elif answer.is_cut:
+            notes.append(_("(cut at the maximum answer length)"))
+        if answer.cut_question:
+            notes.append(_("(the question is longer than the context: the model read only its end)"))
+        elif answer.dropped_turns:
+            notes.append(_("(the oldest {n} turns did not fit)").format(n=answer.dropped_turns))
+        return [line for note in notes for line in wrapped([StyledSpan(note, "dim")], width)]
 
     @staticmethod
     def _indent(line: StyledLine) -> StyledLine:
@@ -188,10 +193,6 @@ def ending(answer: ChatAnswer) -> str:
         parts.append(n_("{n} token", "{n} tokens", answer.tokens).format(n=grouped(answer.tokens)))
     if answer.tokens_per_s:
         parts.append(_("{rate} tokens/s").format(rate=f"{answer.tokens_per_s:.0f}"))
-    if answer.cut_question:
-        parts.append(_("the question was cut: only its end fits"))
-    if answer.dropped_turns:
-        parts.append(_("the oldest {n} turns did not fit").format(n=answer.dropped_turns))
     return "   ".join(parts)
 
 
