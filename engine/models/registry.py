@@ -147,10 +147,7 @@ def in_use(ws: Workspace) -> str | None:
     data = _read(file)
     if not data:
         return None
-    try:
-        name = _model_in(_decode(data, file))
-    except AttributeError as problem:
-        raise _broken_config(file) from problem
+    name = _model_in(_checked(_decode(data, file), file))
     # A model outside is registered by its path, and listed under its link.
     return (_link_to(ws, Path(name)) if name.startswith("/") else "") or name or None
 
@@ -417,11 +414,18 @@ def _parse(data: bytes, file: Path) -> dict[str, Any]:
     """The configuration in `data` with the schema that `promote` relies on. Raises BadInput."""
     if not data:
         return {}
-    config = _decode(data, file, _refuse_constant)
+    return _checked(_decode(data, file, _refuse_constant), file)
+
+
+def _checked(config: Any, file: Path) -> dict[str, Any]:
+    """A decoded configuration whose parts have the types that are relied on. Raises BadInput."""
+    brain = config.get("brain_models") or {} if isinstance(config, dict) else None
     if (
         not isinstance(config, dict)
         or not isinstance(config.get("models", []), list)
-        or not isinstance(config.get("brain_models") or {}, dict)
+        or not isinstance(brain, dict)
+        or not isinstance(brain.get("leftbrain") or "", str)
+        or not isinstance(config.get("default_model") or "", str)
     ):
         raise _broken_config(file)
     return config
@@ -445,8 +449,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _model_in(config: dict[str, Any]) -> str:
     """The model in use in a configuration; "" for none."""
-    name = (config.get("brain_models") or {}).get("leftbrain") or config.get("default_model")
-    return name if isinstance(name, str) else ""
+    return (config.get("brain_models") or {}).get("leftbrain") or config.get("default_model") or ""
 
 
 def _model_in_bytes(data: bytes) -> str | None:

@@ -147,6 +147,8 @@ def test_files_with_similar_names_are_not_backups(ws: Workspace) -> None:
         ('{"models": "many"}', None),
         ("[]", None),
         ('{"models": [], "brain_models": [1]}', None),
+        ('{"models": [], "brain_models": {"leftbrain": 5}}', None),
+        ('{"models": [], "default_model": ["one"]}', None),
         ('{"models": [], "temperature": NaN}', None),
         (b'{"models": [], "x": "\xff"}', None),
     ],
@@ -159,6 +161,10 @@ def test_a_broken_file_is_reported_and_kept(ws: Workspace, broken: str | bytes, 
     assert (problem.value.path, problem.value.line) == (ws.models_json, line)
     assert ws.models_json.read_bytes() == before
     assert backups(ws) == []
+    if "NaN" not in str(broken):  # a number that only a writer of JSON may not write
+        with pytest.raises(BadInput) as problem:
+            in_use(ws)
+        assert (problem.value.path, problem.value.line) == (ws.models_json, line)
 
 
 def test_a_broken_file_can_be_rolled_back_and_is_not_lost(ws: Workspace) -> None:
