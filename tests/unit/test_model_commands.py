@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import json
+import os
+import pty
+import select
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
+import termios
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from engine.chats.store import read_chats
 from engine.core.paths import Workspace
 from engine.inference.client import InferenceClient
 from tests.cli import CliResult, run_cli
 from tests.models import copy_model, talk, write_tiny
+from tui.cli.chat_input import MOST_BYTES, read_question
 
 H2q = Callable[..., CliResult]
+
+
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +93,96 @@ def test_questions_are_read_from_a_pipe(h2q: H2q) -> None:
     result = h2q("chat", "--temperature", "0", "--json", stdin="数到三\n\nclear\n数到三\nexit\nnever\n")
     answers = json.loads(result.out)["answers"]
     assert [row["answer"] for row in answers] == ["一二三。", "一二三。"]
+
+
+def test_piped_text_is_the_material_of_the_prompt(h2q: H2q) -> None:
+    asked = ("chat", "--model", "one", "--temperature", "0", "--json", "--prompt", "What is it?")
+    answer = json.loads(h2q(*asked, stdin="line 1\nline 2\n").out)
+    assert answer["prompt"] == "line 1\nline 2\n\nWhat is it?", (
+        "the text first, what is to be done with it last"
+    )
+    assert not answer["cut_question"] and answer["prompt_tokens"] > answer["tokens"] > 0
+    assert json.loads(h2q(*asked, stdin=" \n").out)["prompt"] == "What is it?"
+
+
+def test_a_text_beyond_the_context_says_so_beside_the_output(h2q: H2q) -> None:
+    result = h2q("chat", "--model", "one", "--temperature", "0", "--prompt", "数到三", stdin="word " * 200)
+    assert result.code == 0 and result.out.strip()
+    assert "longer than the context (256 tokens): its beginning was left out" in result.err
+
+
+@pytest.mark.parametrize("data", [b"a\0b", b"x" * (MOST_BYTES + 1)], ids=["binary", "huge"])
+def test_what_cannot_be_asked_is_refused_in_one_sentence(ws: Workspace, data: bytes) -> None:
+    command = [sys.executable, "-m", "tui.cli.main", "--lang", "en", "--data-dir", str(ws.root)]
+    ended = subprocess.run(
+        [*command, "chat", "--model", "one", "--prompt", "x"], input=data, capture_output=True, check=False
+    )
+    assert ended.returncode == 2
+    assert len(ended.stderr.decode().strip().splitlines()) == 1 and "standard input" in ended.stderr.decode()
+
+
+def test_an_answer_ends_after_max_tokens(h2q: H2q) -> None:
+    result = h2q("chat", "--model", "one", "--prompt", "数到三", "--temperature", "0", "--max-tokens", "6")
+    assert (result.code, result.out) == (0, "一二\n")
+    assert "--max-tokens" in result.err
+
+
+@pytest.mark.parametrize(
+    ("lines", "question"),
+    [
+        (["hi"], "hi"),
+        (["  hi  "], "hi"),
+        (["one\\", "two"], "one\ntwo"),
+        (["one\\", "two\\", "three"], "one\ntwo\nthree"),
+        (['"""one', "", 'two"""'], "one\n\ntwo"),
+        (['"""one"""'], "one"),
+        (['say """ aloud'], 'say """ aloud'),
+        (["a\nb"], "a\nb"),
+        ([""], ""),
+    ],
+)
+def test_a_question_may_have_several_lines(lines: list[str], question: str) -> None:
+    left = iter(lines)
+    assert read_question(lambda _prompt: next(left)) == question
+    assert next(left, None) is None
+
+
+def test_ctrl_c_stops_an_answer_and_keeps_the_chat_and_ctrl_d_leaves(ws: Workspace, h2q: H2q) -> None:
+    h2q("promote", "one")
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "tui.cli.main", "--lang", "en", "--data-dir", str(ws.root)]
+    chat = subprocess.Popen(
+        [*command, "chat", "--temperature", "0"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        preexec_fn=_take_terminal,
+    )
+    os.close(slave)
+    seen = b""
+
+    def until(text: str, typed: bytes) -> None:
+        nonlocal seen
+        deadline = time.monotonic() + 60
+        while text.encode() not in seen:
+            assert time.monotonic() < deadline, seen
+            if select.select([master], [], [], 0.1)[0]:
+                seen += os.read(master, 65536)
+        seen = b""
+        os.write(master, typed)
+
+    try:
+        until("> ", b"\x03")
+        until("ctrl+d or exit leaves", "数到三\n".encode())
+        until("一二三。", b"clear\n")
+        until("context cleared", b"\x04")
+        assert chat.wait(30) == 0
+    finally:
+        chat.kill()
+        os.close(master)
+    (stored,) = read_chats(ws)
+    assert [(one.question, one.text) for one in stored.exchanges] == [("数到三", "一二三。")]
 
 
 def test_the_output_of_a_model_cannot_control_the_terminal(h2q: H2q) -> None:
