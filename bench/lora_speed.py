@@ -182,6 +182,8 @@ def train_ours(folder: Path, gguf: Path, steps: int, name: str) -> TrainedFigure
         [
             *OURS, "--data-dir", str(workspace), "train", "--mode", "lora", "--model", str(gguf),
             "--data", str(folder / "rows.json"), "--max-steps", str(steps), "--min-corpus", "1",
+            # PEFT does not hold its adapter to the base: the same work on both sides.
+            "--set", "lora_hold=0",
         ],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip

@@ -357,6 +357,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lora_base: str = ""
     """Base that `train --mode auto` tunes with LoRA if it fits the budget: a Hugging Face directory or an Ollama
     tag; "": the built-in model is trained."""
+    lora_hold: Annotated[
+        float,
+        Meta(ge=0, le=100),
+        SettingInfo(
+            N_("hold to the base"),
+            N_(
+                "how firmly an adapter predicts your questions as its base does, so that it forgets less; 0: not"
+            ),
+            (0.0, 0.3, 1.0, 3.0),
+            training=True,
+            frozen=True,
+        ),
+    ] = 1.0
+    """Weight of that divergence beside the loss on the answers."""
     backup_weekly: Annotated[
         bool,
         SettingInfo(

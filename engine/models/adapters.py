@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -23,6 +23,7 @@ from engine.core.i18n import _
 from engine.core.outputs import ADAPTER_FOLDER, new_folder
 from engine.models.base_models import adapter_card
 from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, ModelCard, encode_card, weights_changed
+from engine.models.divergence import token_losses_and_drift
 from engine.models.lean.dropout import SharedDropout
 from engine.models.lean.install import joined_row, keeps_apart, make_lean
 from engine.models.lean.joined_attention import JoinedRow
@@ -112,16 +113,55 @@ class AdapterModel(nn.Module):
         Conversations packed into one row do not attend to each other: their `positions` start at 0 each. `joined`:
         the only row has no padding between them (`joins_rows`).
         """
+        with self._row_context(mask, positions, joined=joined):
+            return token_losses(self.base, ids, targets, mask, positions, linear_head=self.linear_head)
+
+    def losses_and_drift(
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        mask: Tensor,
+        held: Tensor,
+        positions: Tensor | None = None,
+        *,
+        joined: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """(`losses`, KL(base ‖ with the adapter) of the predictions where `held`, 0 elsewhere), `(rows, length)` float32."""
+        with self._row_context(mask, positions, joined=joined):
+            return token_losses_and_drift(
+                self.base,
+                self._without_adapter,
+                ids,
+                targets,
+                mask,
+                held,
+                positions,
+                linear_head=self.linear_head,
+            )
+
+    @contextlib.contextmanager
+    def _row_context(self, mask: Tensor, positions: Tensor | None, *, joined: bool) -> Iterator[None]:
         context: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if joined:
             assert self._row is not None and positions is not None
             context = self._row.active(_trained_spans(positions[0], mask[0]), positions.shape[1])
         try:
             with context:
-                return token_losses(self.base, ids, targets, mask, positions, linear_head=self.linear_head)
+                yield
         finally:
             if self._dropout is not None:
                 self._dropout.forget()
+
+    @contextlib.contextmanager
+    def _without_adapter(self) -> Iterator[None]:
+        """Inside, the model computes what its base does."""
+        training = self.peft.training
+        self.peft.eval()
+        try:
+            with self.peft.disable_adapter():
+                yield
+        finally:
+            self.peft.train(training)
 
     def parameters_count(self) -> int:
         """Trainable parameters, those of the adapter."""

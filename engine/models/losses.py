@@ -38,7 +38,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         start = 0
         for part, labels in _chunks(hidden, targets, weight.shape[0]):
             end = start + len(part)
-            likely = _logits(part, weight, bias).log_softmax(dim=-1)
+            likely = head_logits(part, weight, bias).log_softmax(dim=-1)
             losses[start:end] = -likely.gather(1, labels[:, None])[:, 0]
             if slopes is not None:
                 low = _less_one_hot(likely.exp_(), labels).to(weight.dtype)
@@ -64,7 +64,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         start = 0
         for part, labels in _chunks(hidden, targets, weight.shape[0]):
             end = start + len(part)
-            d_logits = _less_one_hot(_logits(part, weight, bias).softmax(dim=-1), labels)
+            d_logits = _less_one_hot(head_logits(part, weight, bias).softmax(dim=-1), labels)
             d_logits *= gradients[0][start:end, None]
             low = d_logits.to(weight.dtype)
             if d_hidden is not None:
@@ -88,7 +88,8 @@ def _less_one_hot(probabilities: Tensor, labels: Tensor) -> Tensor:
     return probabilities
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def head_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Logits of a head that is a product, in float32 or what is more precise."""
     logits = F.linear(hidden.to(weight.dtype), weight, bias)
     return logits.to(_precise(logits.dtype))
 
@@ -98,12 +99,14 @@ def _precise(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _chunks(hidden: Tensor, targets: Tensor, vocab: int) -> zip[tuple[Tensor, Tensor]]:
+def chunk_starts(count: int, vocab: int) -> list[tuple[int, int]]:
+    """(begin, end) of the parts of `count` positions whose float32 logits take about `CHUNK_BYTES` each."""
     rows = max(1, CHUNK_BYTES // (4 * vocab))
-    starts = range(0, len(hidden), rows)
-    return zip(
-        [hidden[at : at + rows] for at in starts], [targets[at : at + rows] for at in starts], strict=True
-    )
+    return [(at, min(count, at + rows)) for at in range(0, count, rows)]
+
+
+def _chunks(hidden: Tensor, targets: Tensor, vocab: int) -> list[tuple[Tensor, Tensor]]:
+    return [(hidden[at:end], targets[at:end]) for at, end in chunk_starts(len(hidden), vocab)]
 
 
 def token_losses(
@@ -140,7 +143,7 @@ def logit_chunks(model: Any, ids: Tensor, *, linear_head: bool) -> Iterator[Tens
     hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0]
     head = model.get_output_embeddings()
     for part, _ids in _chunks(hidden, ids[0], head.weight.shape[0]):
-        yield _logits(part, head.weight, head.bias)
+        yield head_logits(part, head.weight, head.bias)
 
 
 @torch.no_grad()

@@ -30,8 +30,9 @@ _CORES = 2
 _NATIVE_MB = 700.0
 _SCRATCH_BYTES_S, _NATIVE_BYTES_S = 20_000.0, 10_000.0
 _FLOP_S = 1.5e11
-_ADAPTER_FLOP = 4.0
-"""Of a token for each parameter of the base: forward, and backward without gradients of the frozen weights."""
+_ADAPTER_FLOP = 6.0
+"""Of a token for each parameter of the base: forward, backward without gradients of the frozen weights, and forward of
+the base alone, to which the adapter is held."""
 _SCORING_FLOP = 4.0
 """The same for a token that is scored: forward alone, in smaller batches that use half of the processor."""
 _GENERAL_TOKENS = 25_000

@@ -36,6 +36,9 @@ class MicroBatch:
     joined: int = 0
     """Number of conversations that the only row joins without padding (`lora`); 0: rows are padded."""
 
+    hold_weights: Tensor | None = None
+    """Weight of the divergence from the base at each position (`lora`); None: it is not measured."""
+
     @property
     def parts(self) -> int:
         """Number of parts that a smaller micro-batch could be cut into: conversations of a joined row, else rows."""

@@ -63,6 +63,8 @@ class LoraSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Packs short conversations of a step into one sequence; they do not attend to each other."""
     four_bit: bool = True
     """Loads the base in 4 bits where bitsandbytes works."""
+    hold: float = 0.0
+    """Weight of the divergence from the base where nothing is answered; 0: it is not computed (docs/adr/0008)."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,9 +135,14 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     def digest(self) -> str:
         """sha256 of everything that determines the steps; limits and checkpoint intervals are excluded."""
-        fields = msgspec.structs.replace(
-            self, max_steps=None, time_budget_s=None, checkpoint_every_s=0.0, max_memory_gb=None
+        fields = msgspec.to_builtins(
+            msgspec.structs.replace(
+                self, max_steps=None, time_budget_s=None, checkpoint_every_s=0.0, max_memory_gb=None
+            )
         )
+        if not self.adapter.hold:
+            # Absent as in the checkpoints of trainings that could not hold to the base.
+            del fields["adapter"]["hold"]
         return sha256(msgspec.json.encode(fields, order="sorted")).hexdigest()
 
 
@@ -159,7 +166,7 @@ def recipe_for(
         accumulation=params.accumulation or settings.gradient_accumulation_steps or None,
     )
     if phase is Phase.LORA:
-        recipe = _lora(params)
+        recipe = _lora(params, settings.lora_hold)
     elif params.recipe == "h2q-local":
         recipe = _h2q_local(params, phase)
     else:
@@ -225,7 +232,7 @@ def _fast_native(params: TrainParams) -> Recipe:
 
 
 def as_begun(recipe: Recipe, settings_sha256: str) -> Recipe:
-    """The recipe of a checkpoint: `recipe`, or what the same parameters meant when `native` had other defaults."""
+    """The recipe of a checkpoint: `recipe`, or what the same parameters meant when it had other defaults."""
     less_replay = msgspec.structs.replace(recipe, replay=0.3)
     faster = msgspec.structs.replace(
         less_replay,
@@ -234,7 +241,8 @@ def as_begun(recipe: Recipe, settings_sha256: str) -> Recipe:
         head_lr=2 * recipe.head_lr,
         norm_lr=2 * recipe.norm_lr,
     )
-    forms = (recipe, less_replay, faster)
+    free = msgspec.structs.replace(recipe, adapter=msgspec.structs.replace(recipe.adapter, hold=0.0))
+    forms = (recipe, less_replay, faster, free)
     return next((form for form in forms if form.digest() == settings_sha256), recipe)
 
 
@@ -242,7 +250,7 @@ LORA_CONTEXT = 1024
 """Tokens of a window, where base and memory allow it."""
 
 
-def _lora(params: TrainParams) -> Recipe:
+def _lora(params: TrainParams, hold: float) -> Recipe:
     last = CurriculumStage(until=1.0, context=params.context or LORA_CONTEXT, batch=params.batch_size or 4)
     rank = params.rank or LoraSettings().rank
     return Recipe(
@@ -255,6 +263,7 @@ def _lora(params: TrainParams) -> Recipe:
             rslora=params.rslora,
             packing=params.packing,
             four_bit=params.four_bit,
+            hold=hold,
         ),
         curriculum=(last,),
         optimizer="adamw",

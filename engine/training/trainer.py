@@ -92,8 +92,8 @@ class TrainingJob:
         """Adds the gradients of a whole batch to the parameters; returns its reported loss in nats per byte."""
         reported = torch.zeros((), device=self.device.name)
         for part in batch.micro_batches:
-            losses = self._losses(part)
-            torch.autograd.backward((losses * part.weights.to(losses.device)).sum())
+            losses, more = self._objective(part)
+            torch.autograd.backward((losses * part.weights.to(losses.device)).sum() + more)
             reported += (losses.detach() * part.report_weights.to(losses.device)).sum()
         return float(reported)
 
@@ -127,6 +127,10 @@ class TrainingJob:
             float((self._losses(part) * part.report_weights.to(self.device.name)).sum())
             for part in batch.micro_batches
         )
+
+    def _objective(self, part: MicroBatch) -> tuple[Tensor, Tensor | float]:
+        """(loss of each prediction, `(windows, length)`; what a job minimises besides their weighted sum)."""
+        return self._losses(part), 0.0
 
     def _losses(self, part: MicroBatch) -> Tensor:
         """Loss of each prediction, `(windows, length)`."""

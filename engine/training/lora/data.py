@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,18 @@ class RowLayout(StrEnum):
     """All windows in one row, padded at its end only; attention is computed window by window."""
 
 
+@dataclass(frozen=True)
+class StepWeights:
+    """Weights of one prediction in the sums of a step."""
+
+    answer: float
+    """Of an answer's token in the loss."""
+    report: float
+    """Of an answer's token in the reported loss."""
+    hold: float
+    """Of any other token's divergence from the base."""
+
+
 class LoraBatches:
     """Each window once per epoch, `batch` of them per step, in an order determined by the seed.
 
@@ -118,7 +131,12 @@ class LoraBatches:
         members = self._members(number)
         # The first token of a window is never predicted.
         trained = sum(int(self.data[int(member)][1][1:].sum()) for member in members)
-        weights = 1 / trained, 1 / float(self.data.scored[members].sum())
+        predicted = int(self.data.lengths[members].sum()) - len(members)
+        weights = StepWeights(
+            1 / trained,
+            1 / float(self.data.scored[members].sum()),
+            self.recipe.adapter.hold / max(1, predicted - trained),
+        )
         order = sorted((int(member) for member in members), key=lambda member: -self.data.lengths[member])
         micro_batches = (
             [self._joined(group, weights) for group in self._groups(order)]
@@ -143,12 +161,12 @@ class LoraBatches:
             room[place] -= length
         return groups
 
-    def _joined(self, group: Sequence[int], weights: tuple[float, float]) -> MicroBatch:
+    def _joined(self, group: Sequence[int], weights: StepWeights) -> MicroBatch:
         total = sum(int(self.data.lengths[member]) for member in group)
         multiple = pad_multiple(total, PAD_MULTIPLE)
         return self._micro_batch([group], -(-total // multiple) * multiple, weights, joined=len(group))
 
-    def _padded(self, order: Sequence[int], weights: tuple[float, float]) -> list[MicroBatch]:
+    def _padded(self, order: Sequence[int], weights: StepWeights) -> list[MicroBatch]:
         rows = self._rows(order)
         longest = max(sum(int(self.data.lengths[member]) for member in row) for row in rows)
         length = padded_length(longest, self.recipe.curriculum[0].context, PAD_MULTIPLE)
@@ -175,12 +193,13 @@ class LoraBatches:
         return rows
 
     def _micro_batch(
-        self, rows: Sequence[Sequence[int]], length: int, weights: tuple[float, float], joined: int = 0
+        self, rows: Sequence[Sequence[int]], length: int, weights: StepWeights, joined: int = 0
     ) -> MicroBatch:
         ids = np.full((len(rows), length), self.pad, dtype=np.int64)
         targets = np.full((len(rows), length), self.pad, dtype=np.int64)
         positions = np.zeros((len(rows), length), dtype=np.int64)
         mask = np.zeros((len(rows), length), dtype=np.float32)
+        asked = np.zeros((len(rows), length), dtype=np.float32)
         for row, members in enumerate(rows):
             at = 0
             for member in members:
@@ -189,6 +208,7 @@ class LoraBatches:
                 ids[row, at:end] = tokens
                 targets[row, at : end - 1] = tokens[1:]
                 mask[row, at : end - 1] = train[1:]
+                asked[row, at : end - 1] = ~train[1:]
                 positions[row, at:end] = np.arange(len(tokens))
                 at = end
             # Padding has positions of its own, like a separate conversation.
@@ -197,10 +217,11 @@ class LoraBatches:
         return MicroBatch(
             torch.from_numpy(ids),
             torch.from_numpy(targets),
-            mask_ * weights[0],
-            mask_ * weights[1],
+            mask_ * weights.answer,
+            mask_ * weights.report,
             positions=torch.from_numpy(positions),
             joined=joined,
+            hold_weights=torch.from_numpy(asked) * weights.hold if weights.hold > 0 else None,
         )
 
     def _members(self, number: int) -> NDArray[np.int64]:

@@ -83,7 +83,8 @@ class LoraJob(TrainingJob):
         self._first_loss = self.evaluate(self.recipe.eval_bytes)
         seconds = time.perf_counter() - begin
         batch = self.batches.batch_at(self.state.batches_drawn, self.state.max_steps)
-        return MeasuredWork(seconds / tokens * batch.tokens / FORWARD_SHARE, batch.tokens, seconds)
+        passes = 1 / FORWARD_SHARE + (self.recipe.adapter.hold > 0)
+        return MeasuredWork(seconds / tokens * batch.tokens * passes, batch.tokens, seconds)
 
     @property
     def model_is_chunked(self) -> bool:
@@ -98,6 +99,25 @@ class LoraJob(TrainingJob):
         # Seeds dropout by batch number, so that a resumed run drops the same units.
         torch.manual_seed((self.recipe.seed % 2**32 << 32) + self.state.batches_drawn)
         return super().accumulate(batch)
+
+    def _objective(self, part: MicroBatch) -> tuple[Tensor, Tensor | float]:
+        """Adds the divergence of the adapter from its base where nothing is answered: the adapter is to change answers
+        alone (docs/adr/0008)."""
+        if part.hold_weights is None:
+            return self._losses(part), 0.0
+        assert isinstance(self.model, AdapterModel)
+        device = self.device.name
+        positions = None if part.positions is None else part.positions.to(device)
+        weights = part.hold_weights.to(device)
+        losses, drift = self.model.losses_and_drift(
+            part.ids.to(device),
+            part.targets.to(device),
+            (part.weights != 0).to(device),
+            weights != 0,
+            positions,
+            joined=part.joined > 0,
+        )
+        return losses, (drift * weights).sum()
 
     def _losses(self, part: MicroBatch) -> Tensor:
         assert isinstance(self.model, AdapterModel)

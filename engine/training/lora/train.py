@@ -36,7 +36,7 @@ from engine.training.lora.job import (
 )
 from engine.training.native import TrainingDataset, merge_lineage
 from engine.training.peak_memory import PeakMemory
-from engine.training.recipe import CurriculumStage, Recipe
+from engine.training.recipe import CurriculumStage, Recipe, as_begun
 from engine.training.replay import replay_counts_for
 from engine.training.samples import ModelSamples, adapter_samples, expected_seconds
 from engine.training.scratch import combined_sha256
@@ -244,6 +244,8 @@ def _prepare_inputs(
     tokenizer = chat.tokenizer
     stage = CurriculumStage(until=1.0, context=fit.context, batch=recipe.curriculum[-1].batch)
     recipe = msgspec.structs.replace(recipe, curriculum=(stage,))
+    if old is not None:
+        recipe = as_begun(recipe, old.settings_sha256)
     windows, evaluations = _general_windows(chat, general, recipe, data)
     return _LoraInputs(
         device=replace(device, bf16=fit.dtype is torch.bfloat16),
