@@ -27,7 +27,7 @@ from engine.export.gguf_metadata import check_supported, write_config
 from engine.export.quant import FILE_TYPES, Quant, bytes_of, encode, type_for
 from engine.export.vocabulary import Vocabulary, copy_vocabulary, write_vocabulary
 from engine.models.card import GGUF_ADAPTER
-from engine.models.gguf.architectures import architecture_for
+from engine.models.gguf.architectures import Architecture, architecture_for
 from engine.models.gguf.file import CHUNK, GgufFile
 from engine.models.gguf.layout import TensorLayout
 from engine.models.gguf.model import open_gguf
@@ -67,16 +67,7 @@ def write_gguf_model(
     is too full, OSError; no partial file remains.
     """
     arch = check_supported(config, weights.shapes)
-    tied = "lm_head.weight" not in weights.shapes
-    plan: list[tuple[str, str, tuple[int, ...], GGMLQuantizationType]] = []
-    for hf_name, hf_shape in weights.shapes.items():
-        stored = arch.to_gguf(hf_name)
-        if stored is None:
-            raise BadInput(
-                _("llama.cpp does not support this tensor of the model: {tensor}").format(tensor=hf_name)
-            )
-        shape = arch.layout(stored, config).gguf_shape(hf_shape)
-        plan.append((hf_name, stored, shape, type_for(quant, stored, shape, tied=tied)))
+    plan = _stored_tensors(arch, config, weights.shapes, quant)
     writer = GGUFWriter(None, arch.name, use_temp_file=False)
     writer.add_type("model")
     writer.add_name(name)
@@ -110,6 +101,50 @@ def write_gguf_model(
             writer.write_padding(file, file.tell())
 
 
+def _stored_tensors(
+    arch: Architecture, config: PretrainedConfig, shapes: Mapping[str, tuple[int, ...]], quant: Quant
+) -> list[tuple[str, str, tuple[int, ...], GGMLQuantizationType]]:
+    """(name in transformers, name, shape and type in the file) of each tensor. Raises BadInput."""
+    tied = "lm_head.weight" not in shapes
+    stored_tensors = []
+    for hf_name, hf_shape in shapes.items():
+        stored = arch.to_gguf(hf_name)
+        if stored is None:
+            raise BadInput(
+                _("llama.cpp does not support this tensor of the model: {tensor}").format(tensor=hf_name)
+            )
+        shape = arch.layout(stored, config).gguf_shape(hf_shape)
+        stored_tensors.append((hf_name, stored, shape, type_for(quant, stored, shape, tied=tied)))
+    return stored_tensors
+
+
+def check_gguf_model(config: PretrainedConfig, shapes: Mapping[str, tuple[int, ...]], quant: Quant) -> None:
+    """Raises BadInput for a model that `write_gguf_model` would refuse, before anything is read or written."""
+    arch = check_supported(config, shapes)
+    _stored_tensors(arch, config, shapes, quant)
+    write_config(GGUFWriter(None, arch.name, use_temp_file=False), config)
+
+
+def check_gguf_adapter(config: PretrainedConfig, pairs: Mapping[str, LoraPair], quant: Quant) -> Architecture:
+    """The architecture of the base. Raises BadInput for an adapter that `write_gguf_adapter` would refuse."""
+    arch = architecture_for(config.model_type)
+    if quant not in _ADAPTER_TYPES:
+        raise BadInput(
+            _("an adapter cannot be stored as {quant}; use {choices}").format(
+                quant=quant, choices=_(", ").join(_ADAPTER_TYPES)
+            )
+        )
+    if not pairs:
+        raise BadInput(_("the adapter has no weights"))
+    for name in pairs:
+        stored = arch.to_gguf(name)
+        if stored is None or (stored == "output.weight" and config.tie_word_embeddings):
+            raise BadInput(
+                _("llama.cpp does not support this tensor of the adapter: {tensor}").format(tensor=name)
+            )
+    return arch
+
+
 def write_gguf_adapter(
     path: Path,
     config: PretrainedConfig,
@@ -125,15 +160,7 @@ def write_gguf_adapter(
     multiplied into `b`. Raises BadInput for an unsupported architecture, matrix or type, RunFailed when the disk is
     too full, OSError.
     """
-    arch = architecture_for(config.model_type)
-    if quant not in _ADAPTER_TYPES:
-        raise BadInput(
-            _("an adapter cannot be stored as {quant}; use {choices}").format(
-                quant=quant, choices=_(", ").join(_ADAPTER_TYPES)
-            )
-        )
-    if not pairs:
-        raise BadInput(_("the adapter has no weights"))
+    arch = check_gguf_adapter(config, pairs, quant)
     first = next(iter(pairs.values()))
     alpha = first.scale * first.a.shape[0]
     writer = GGUFWriter(None, arch.name, use_temp_file=False)
@@ -146,10 +173,7 @@ def write_gguf_adapter(
     plan: list[tuple[str, Tensor, GGMLQuantizationType]] = []
     for hf_name, pair in pairs.items():
         stored = arch.to_gguf(hf_name)
-        if stored is None or (stored == "output.weight" and config.tie_word_embeddings):
-            raise BadInput(
-                _("llama.cpp does not support this tensor of the adapter: {tensor}").format(tensor=hf_name)
-            )
+        assert stored is not None
         b = pair.b * (pair.scale * pair.a.shape[0] / alpha) if alpha else pair.b * 0
         layout, a = arch.layout(stored, config), pair.a
         if layout.rows is not None:

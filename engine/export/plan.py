@@ -11,6 +11,7 @@ from engine.core.errors import BadInput, UsageProblem
 from engine.core.i18n import _
 from engine.core.outputs import MODEL_FOLDER, check_output_file, check_output_folder, check_output_parent
 from engine.core.paths import Workspace
+from engine.export.gguf_writer import check_gguf_adapter, check_gguf_model
 from engine.export.hf_model import DTYPES
 from engine.export.quant import Quant
 from engine.export.report import is_foreign
@@ -115,6 +116,11 @@ def plan_export(ws: Workspace, params: ExportParams) -> ExportPlan:
             hint=f"{command} --output OTHER-FOLDER",
         )
     weights = PrunedWeights(source.weights, params.prune) if params.prune else source.weights
+    if only_adapter:
+        check_gguf_adapter(source.config, source.pairs, Quant(quant))
+    elif format_ == "gguf":
+        check_gguf_model(source.config, weights.shapes, Quant(quant))
+        _vocabulary = source.vocabulary
     return ExportPlan(source, params, quant, path, only_adapter, weights)
 
 

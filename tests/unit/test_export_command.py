@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from engine.models.card import Lineage, read_card
 from engine.models.gguf.model import open_gguf
 from engine.models.ollama.create import create_model, modelfile, server_version
 from engine.models.weights import MergedWeights, SafetensorsWeights, read_adapter
-from tests.export_models import write_arch, write_gguf
+from tests.export_models import write_arch, write_gguf, write_lora
 from tests.hf_models import tiny_tokenizer
 from tests.models import copy_model, talk, write_tiny
 from tests.ollama_server import ollama_server
@@ -199,6 +200,40 @@ def test_damaged_weights_are_not_exported(ws: Workspace, capsys: pytest.CaptureF
     code, report = export(ws, capsys, "small", "--to", "gguf")
     assert code == 2
     assert not list(ws.root.glob("exports/*.gguf"))
+
+
+def _unknown_tokenizer(folder: Path) -> None:
+    file = folder / "tokenizer.json"
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    stored["pre_tokenizer"] = {"type": "Whitespace"}
+    file.write_text(json.dumps(stored), encoding="utf-8")
+
+
+UNWRITABLE: dict[str, Callable[[Workspace, Path], list[str]]] = {
+    "architecture": lambda _ws, to: [str(write_arch(to, "olmo2"))],
+    "biases": lambda _ws, to: [str(write_arch(to, "qwen3", attention_bias=True))],
+    "rope": lambda _ws, to: [
+        str(write_arch(to, "llama", rope={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}))
+    ],
+    "tokenizer": lambda _ws, to: [str(write_arch(to, "llama")), "--quant", "q8_0"],
+    "type of an adapter": lambda ws, to: [
+        str(write_gguf(ws.models / "tiny.gguf", write_arch(to, "qwen3")) and write_lora(ws, "mine", seed=1).name),
+        "--adapter", "--quant", "q4_0",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", list(UNWRITABLE))
+def test_what_gguf_cannot_hold_is_refused_before_a_run_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    ws = Workspace(tmp_path / "ws")
+    words = UNWRITABLE[what](ws, tmp_path / "model")
+    if what == "tokenizer":
+        _unknown_tokenizer(tmp_path / "model")
+    code, report = export(ws, capsys, *words, "--to", "gguf")
+    assert code == 2 and report["error"]
+    assert not ws.runs.exists() or list(ws.runs.iterdir()) == []
 
 
 def test_a_full_disk_is_reported_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
