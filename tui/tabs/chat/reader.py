@@ -56,7 +56,7 @@ class ChatModels:
         """Whether it is a model trained here from scratch, which imitates style; adapters and Ollama's models
         converse."""
         card = next((card for card in self.cards if card.name == name), None)
-        return card is not None and card.mode != "lora"
+        return card is not None and card.mode in ("scratch", "native")
 
 
 def read_models(workspace: Workspace) -> ChatModels:
