@@ -30,6 +30,7 @@ from engine.inference.language_model import (
 from engine.inference.loader import open_language_model
 from engine.inference.protocol import LoadedModel
 from engine.models.card import read_card
+from engine.models.ollama.store import find_manifest
 from engine.models.resolve import find_place, split_adapter
 
 LIMIT = 2
@@ -202,6 +203,9 @@ class ModelCache:
         """Identifies a model by its place, its weights and the base named with an adapter."""
         place = find_place(self._ws, name)
         weights = ""
+        if place.tag and (manifest := find_manifest(self._ws, place.tag)) is not None:
+            with suppress(OSError):
+                weights = str(manifest.stat().st_mtime_ns)
         if place.folder is not None:
             # Loading reports what is wrong with it.
             with suppress(OSError, msgspec.DecodeError):

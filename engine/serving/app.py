@@ -10,7 +10,14 @@ from starlette.types import ASGIApp
 
 from engine.core.errors import H2QError
 from engine.core.paths import Workspace
-from engine.serving import anthropic_api, ollama_answers, ollama_models, openai_api, responses_api
+from engine.serving import (
+    anthropic_api,
+    ollama_answers,
+    ollama_models,
+    ollama_store,
+    openai_api,
+    responses_api,
+)
 from engine.serving.errors import RequestRefused, refusal_of
 from engine.serving.front import Front
 from engine.serving.replies import refusal
@@ -21,7 +28,7 @@ def make_app(ws: Workspace, rules: AccessRules) -> ASGIApp:
     """The ASGI application that serves the models of `ws`."""
     front = Front(ws)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    for module in (ollama_models, ollama_answers, openai_api, responses_api, anthropic_api):
+    for module in (ollama_models, ollama_store, ollama_answers, openai_api, responses_api, anthropic_api):
         app.include_router(module.routes(front))
 
     @app.exception_handler(RequestRefused)

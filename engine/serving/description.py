@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.core.errors import H2QError
 from engine.core.paths import Workspace
+from engine.export.served_details import show_model
 from engine.models.gguf.header import ARRAY, GgufReader, open_binary
 from engine.models.ollama.store import find_layers
 from engine.models.resolve import ModelKind
@@ -25,6 +26,15 @@ async def describe(ws: Workspace, model: ApiModel) -> dict[str, Any]:
 
 
 def _describe(ws: Workspace, model: ApiModel) -> dict[str, Any]:
+    if model.stored is not None:
+        shown = show_model(ws, model.stored)
+        about = shown["h2q"] or {"in_use": model.in_use}
+        shown["model_info"] |= {f"h2q.{name}": value for name, value in about.items()}
+        return shown | {"h2q": about}
+    return _describe_listed(ws, model)
+
+
+def _describe_listed(ws: Workspace, model: ApiModel) -> dict[str, Any]:
     shown = model.base or model.listed
     header = gguf_values(Path(shown.path)) if shown.kind is ModelKind.GGUF and shown.path else {}
     template = header.pop(_TEMPLATE, "") or _template_of(shown.kind, Path(shown.path))
@@ -54,6 +64,9 @@ def _describe(ws: Workspace, model: ApiModel) -> dict[str, Any]:
 
 
 def details(model: ApiModel) -> dict[str, Any]:
+    """Format, family, size and quantization, in Ollama's words."""
+    if model.stored is not None:
+        return model.stored.details
     return {
         "parent_model": model.listed.card.base if model.listed.card is not None else "",
         "format": model.format,

@@ -10,6 +10,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
+import msgspec
+
 from engine.core.chat import ChatMessage
 from engine.core.paths import Workspace
 from engine.inference.client import InferenceClient
@@ -17,6 +19,7 @@ from engine.inference.language_model import Generated, RenderedPrompt, Sampling,
 from engine.inference.protocol import Embed, Embedded, Generate, Render, TextDelta
 from engine.serving.errors import RequestRefused, bad_request
 from engine.serving.names import ApiModel, ApiModels
+from engine.serving.options import sampling_of
 
 MAX_QUEUE = 512
 """Requests that may wait for their turn, as in Ollama."""
@@ -119,7 +122,18 @@ def request_to(
     sampling: Sampling,
     keep_s: float | None = None,
 ) -> Generate:
-    """The request to the inference service for a conversation, or for one text that is sent as it is."""
+    """The request to the inference service for a conversation, or for one text that is sent as it is.
+
+    What ends an answer of the model by its own options also ends this one, where the request says nothing else.
+    """
+    own = sampling_of(model.parameters_set) if model.parameters_set else None
+    if own is not None:
+        sampling = msgspec.structs.replace(
+            sampling,
+            stop=sampling.stop or own.stop,
+            max_tokens=sampling.max_tokens or own.max_tokens,
+            context=sampling.context or own.context,
+        )
     raw = prompt if isinstance(prompt, str) else None
     messages = [] if isinstance(prompt, str) else prompt
     return Generate(model=model.reference, messages=messages, raw=raw, sampling=sampling, keep_s=keep_s)

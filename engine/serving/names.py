@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.models.catalog import ListedModel, list_bases, trained_models
 from engine.models.ollama.client import MODEL_PREFIX
 from engine.models.ollama.layout import full_tag
+from engine.models.ollama.model_store import ModelStore, StoredModel
 from engine.models.registry import in_use
 from engine.models.resolve import ModelKind, ModelOrigin
 from engine.serving.errors import bad_request, model_not_found
@@ -41,6 +43,13 @@ class ApiModel:
     base: ListedModel | None = None
     """The base of an adapter, where it is listed."""
     in_use: bool = False
+    stored: StoredModel | None = None
+    """Of a model that was created for this server."""
+
+    @property
+    def parameters_set(self) -> dict[str, Any]:
+        """Options that belong to the model."""
+        return self.stored.parameters if self.stored is not None else {}
 
     @property
     def family(self) -> str:
@@ -72,6 +81,8 @@ class ApiModel:
     @property
     def bytes(self) -> int:
         """Of the weights on disk, those of the base included."""
+        if self.stored is not None:
+            return self.stored.size
         return self.listed.bytes + (self.base.bytes if self.base is not None else 0)
 
     @property
@@ -79,11 +90,14 @@ class ApiModel:
         """RFC 3339, UTC."""
         card = self.listed.card
         seconds = card.created_at if card is not None else _changed(self.listed.path)
+        seconds = self.stored.modified_at if self.stored is not None else seconds
         return datetime.fromtimestamp(max(seconds, 0.0), UTC).isoformat().replace("+00:00", "Z")
 
     @property
     def digest(self) -> str:
-        """64 hexadecimal digits that change with the weights."""
+        """64 hexadecimal digits that change with the model."""
+        if self.stored is not None:
+            return self.stored.digest
         card = self.listed.card
         seen = card.weights_sha256 if card is not None else ""
         seen = seen or f"{self.listed.path} {self.listed.bytes} {_changed(self.listed.path)}"
@@ -137,17 +151,19 @@ def _read(ws: Workspace) -> dict[str, ApiModel]:
         used = in_use(ws)
     except BadInput:
         used = None
+    stored = {model.tag: model for model in ModelStore(ws).tags()}
     models: dict[str, ApiModel] = {}
     for listed in [*trained_models(ws), *bases]:
         card = listed.card
         base = found.get(card.base_path) if card is not None and card.base_path else None
         tag = full_tag(listed.name)
         reference = MODEL_PREFIX + listed.name if listed.origin in TAGGED else listed.name
-        own = card is not None and listed.name == used
-        models.setdefault(tag, ApiModel(tag, reference, listed, base, own))
+        made = stored.get(tag) if listed.origin is ModelOrigin.SERVER else None
+        own = used is not None and used in (listed.name if card is not None else "", made and made.card_name)
+        models.setdefault(tag, ApiModel(tag, reference, listed, base, own, made))
     inside = next((model for model in models.values() if model.in_use), None)
     if inside is not None and full_tag(PERSONAL) not in models:
-        personal = ApiModel(full_tag(PERSONAL), inside.reference, inside.listed, inside.base, True)
+        personal = replace(inside, tag=full_tag(PERSONAL))
         models = {personal.tag: personal, **models}
     return models
 

@@ -150,9 +150,9 @@ def _chat_text(text: str) -> dict[str, Any]:
     return {"message": {"role": "assistant", "content": text}}
 
 
-def _sampling(body: AnswerRequest) -> Sampling:
+def _sampling(body: AnswerRequest, model: ApiModel) -> Sampling:
     return sampling_of(
-        body.options,
+        model.parameters_set | (body.options or {}),
         format_=body.format,
         logprobs=bool(body.logprobs),
         top_logprobs=body.top_logprobs or 0,
@@ -174,7 +174,7 @@ async def _reply(
         reason = "unload" if keep_s == 0 else "load"
         done = {"created_at": utc_now(), **wrap(""), "done": True, "done_reason": reason}
         return json_reply(head | done)
-    request = request_to(model, prompt, _sampling(body), keep_s)
+    request = request_to(model, prompt, _sampling(body, model), keep_s)
     if body.render_only:
         shown = await front.render(request)
         return json_reply(

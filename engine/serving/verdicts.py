@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from engine.core.paths import Workspace
+from engine.export.served_details import newest_verdict
 from engine.models.card import ModelCard
 
 _VERDICT = ("decision", "n_cases", "n_groups", "delta", "p_value", "alpha", "look", "ci95", "sentence")
@@ -36,19 +37,14 @@ def provenance(ws: Workspace, card: ModelCard | None, *, in_use: bool) -> dict[s
             "settings_sha256": lineage.settings_sha256,
             "newest_conversation": lineage.newest_conversation,
         },
-        "verdict": verdict_of(ws, card.run_id),
+        "verdict": _verdict(ws, card.name),
     }
 
 
-def verdict_of(ws: Workspace, run_id: str) -> dict[str, Any] | None:
-    """The verdict in the report of the training that made a model; None for a model that was not judged."""
-    if not run_id or "/" in run_id:
+def _verdict(ws: Workspace, name: str) -> dict[str, Any] | None:
+    """The newest verdict on a model; None for one that was not judged."""
+    verdict = newest_verdict(ws, name)
+    if verdict is None:
         return None
-    try:
-        report = msgspec.json.decode((ws.training / f"report_{run_id}.json").read_bytes())
-        verdict, status = report["verdict"], report.get("status", "")
-    except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError):
-        return None
-    if not isinstance(verdict, dict):
-        return None
-    return {"status": status, **{name: verdict.get(name) for name in _VERDICT}}
+    figures = msgspec.to_builtins(verdict)
+    return {field: figures[field] for field in _VERDICT}

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from engine.core.paths import Workspace
 from engine.models.card import CARD_FILE, Lineage, encode_card, read_card
 from engine.models.registry import promote
+from engine.validation.report import ModelScore, ValidationReport, Verdict
 from tests.export_models import write_gguf, write_lora
 from tests.hf_models import KNOWN
 from tests.models import copy_model
@@ -40,6 +42,17 @@ class Api:
         return httpx.post(self.url + path, json=body, timeout=60, trust_env=False)
 
 
+def write_verdict(ws: Workspace, name: str) -> None:
+    """The report of a training that was judged better."""
+    score = ModelScore(name=name, nll_per_byte=1.0, bits_per_byte=1.4)
+    verdict = Verdict(
+        decision="promote", n_cases=30, n_groups=30, base=score, new=score, delta=0.2, p_value=0.01, alpha=0.025,
+        look=1, ci95=None,
+    )  # fmt: skip
+    report = ValidationReport(run_id="r1", created_at=1.0, window_id=1, verdict=verdict, measures=[])
+    (ws.training / "report_r1.json").write_bytes(msgspec.json.encode({"validation": report}))
+
+
 @pytest.fixture(scope="module")
 def gguf(tmp_path_factory: pytest.TempPathFactory, knowing_hf: Path) -> Path:
     return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf", knowing_hf)
@@ -55,8 +68,7 @@ def workspace(gguf: Path, knowing: Path) -> Iterator[Workspace]:
             knowing, ws.models / "own", run_id="r1", base="first", lineage=Lineage(conversations=["c1", "c2"])
         )
         ws.training.mkdir(parents=True)
-        verdict = {"decision": "promote", "n_cases": 30, "delta": 0.2, "sentence": "better"}
-        (ws.training / "report_r1.json").write_text(json.dumps({"status": "promoted", "verdict": verdict}))
+        write_verdict(ws, "own")
         promote(ws, "own")
         yield ws
 
@@ -235,7 +247,67 @@ def test_embeddings_are_vectors_of_length_one(api: Api) -> None:
     assert len(api.client.embed("tiny", "hello " * 5000).embeddings) == 1
 
 
+def test_a_model_is_created_from_another_copied_and_deleted(api: Api) -> None:
+    client = api.client
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+    statuses = [
+        part.status
+        for part in client.create(
+            "made",
+            from_="tiny",
+            system="Be brief.",
+            messages=turns,
+            parameters={"num_predict": 3},
+            stream=True,
+        )
+    ]
+    assert statuses[-2:] == ["writing manifest", "success"]
+    listed = {model.model: model for model in client.list().models}
+    assert "made:latest" in listed
+    body = {"model": "made", "messages": ASKED, "_debug_render_only": True}
+    shown = api.post("/api/chat", body).json()["_debug_info"]["rendered_template"]
+    assert [shown.index(text) for text in ("Be brief.", "Hello", "Hi", QUESTION)] == sorted(
+        shown.index(text) for text in ("Be brief.", "Hello", "Hi", QUESTION)
+    )
+    reply = client.chat("made", ASKED, options=GREEDY)
+    assert reply.done_reason == "length" and reply.eval_count == 3
+    assert api.post("/api/show", {"model": "made"}).json()["system"] == "Be brief."
+    client.copy("made", "other")
+    client.delete("made")
+    names = {model.model for model in client.list().models}
+    assert "other:latest" in names and "made:latest" not in names
+    assert client.chat("other", ASKED, options=GREEDY).eval_count == 3
+    client.delete("other")
+    with pytest.raises(ollama.ResponseError) as problem:
+        client.delete("other")
+    assert problem.value.status_code == 404
+
+
+def test_blobs_are_checked_by_their_digest(api: Api) -> None:
+    data = b"hello"
+    digest = f"sha256:{sha256(data).hexdigest()}"
+    other = f"sha256:{sha256(b'other').hexdigest()}"
+
+    def send(method: str, digest: str, content: bytes = b"") -> httpx.Response:
+        return httpx.request(
+            method, f"{api.url}/api/blobs/{digest}", content=content, timeout=60, trust_env=False
+        )
+
+    assert send("HEAD", other).status_code == 404
+    wrong = send("POST", other, data)
+    assert wrong.status_code == 400 and "digest mismatch" in wrong.json()["error"]
+    assert send("HEAD", other).status_code == 404
+    assert send("POST", digest, data).status_code == 201
+    assert (send("HEAD", digest).status_code, send("POST", digest, data).status_code) == (200, 200)
+    assert send("POST", "sha256:zz", data).status_code in (400, 500)
+    refused = api.post("/api/create", {"model": "text", "files": {"a.gguf": digest}, "stream": False})
+    assert refused.status_code >= 400 and refused.json()["error"]
+
+
 BAD = [
+    ("/api/create", b'{"model": "x"}', 400, "neither 'from' or 'files' was specified"),
+    ("/api/create", b'{"from": "tiny"}', 400, ""),
+    ("/api/copy", b'{"source": "nothing", "destination": "x"}', 404, "not found"),
     ("/api/chat", b"", 400, "missing request body"),
     ("/api/chat", b"{", 400, ""),
     ("/api/chat", b"[]", 400, ""),
@@ -291,7 +363,7 @@ def test_a_served_model_carries_its_lineage_and_its_verdict(url: str, own: ollam
     assert shown.details is not None and shown.details.parent_model == "first"
     about = dict(shown.modelinfo or {})
     assert about["h2q.lineage"]["conversations"] == 2 and about["h2q.in_use"] is True
-    assert about["h2q.verdict"]["decision"] == "promote" and about["h2q.verdict"]["status"] == "promoted"
+    assert about["h2q.verdict"]["decision"] == "promote"
     raw = httpx.post(url + "/api/show", json={"model": "own"}, trust_env=False)
     assert raw.json()["h2q"]["base"] == "first"
     assert "c1" not in raw.text, "what was said, and its ids, stay here"
@@ -325,6 +397,36 @@ def test_base_adapter_and_base_again_have_the_same_log_probabilities(own: ollama
     base, adapted, again = scores("tiny"), scores("mine"), scores("tiny")
     assert base == again
     assert max(abs(one - other) for one, other in zip(base, adapted, strict=False)) > 0.5
+
+
+def test_models_of_the_workspace_are_not_changed_over_http(own: ollama.Client, url: str) -> None:
+    for name in ("own", "mine", "tiny", "personal"):
+        reply = httpx.request("DELETE", url + "/api/delete", json={"model": name}, trust_env=False)
+        assert reply.status_code == 400 and "h2q-tui models remove" in reply.json()["error"]
+        with pytest.raises(ollama.ResponseError, match=r"workspace|in use") as problem:
+            own.create(name, from_="tiny", system="x")
+        assert problem.value.status_code == 400
+
+
+def test_a_model_that_is_made_again_answers_with_what_it_is_now(own: ollama.Client) -> None:
+    texts = []
+    for turns in (1, 6):
+        talk = [{"role": role, "content": "x"} for _n in range(turns) for role in ("user", "assistant")]
+        own.create("again", from_="tiny", messages=talk)
+        texts.append(own.chat("again", ASKED, options=GREEDY).prompt_eval_count)
+    own.delete("again")
+    assert texts[0] is not None and texts[1] is not None and texts[1] > texts[0]
+
+
+def test_an_adapter_is_created_from_its_upload(own: ollama.Client, workspace: Workspace) -> None:
+    digest = own.create_blob(workspace.adapters / "mine" / "adapter.gguf")
+    own.create("tuned", from_="tiny", adapters={"adapter.gguf": digest})
+    one, other = (
+        own.chat(name, ASKED, logprobs=True, options=GREEDY | {"num_predict": 3})
+        for name in ("tuned", "mine")
+    )
+    assert [row.logprob for row in one.logprobs or []] == [row.logprob for row in other.logprobs or []]
+    own.delete("tuned")
 
 
 @pytest.mark.parametrize("path", ["/api/pull", "/api/push"])

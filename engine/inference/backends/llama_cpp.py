@@ -193,6 +193,8 @@ class LlamaCppModel:
                     yield text
                 if event.get("stop"):
                     finish = _finish(event)
+                    # Tokens that end within a character come in no event of their own.
+                    tokens = int(event.get("tokens_predicted") or tokens)
                 if truncated or size >= max_bytes or event.get("stop"):
                     break
         yield Generated(
