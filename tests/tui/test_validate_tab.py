@@ -441,6 +441,7 @@ async def test_a_pair_without_a_verdict_is_not_judged_unasked_where_that_takes_a
 ) -> None:
     add_model(ws, "native-1", 1.0)
     add_model(ws, "native-2", 2.0)
+    add_model(ws, "native-3", 3.0)
     promote(ws, "native-2")
     write_report(ws, make_report())
     open_window(ws, groups=30, looks=1)
@@ -450,7 +451,7 @@ async def test_a_pair_without_a_verdict_is_not_judged_unasked_where_that_takes_a
         tab = await opened(app)
         await until(pilot, lambda: tab.report is not None)
         await pilot.press("up", "enter")
-        await until(pilot, lambda: "Judge native-1 against native-2? This is look 2" in text_of(app))
+        await until(pilot, lambda: "Judge native-3 against native-2? This is look 2" in text_of(app))
         assert started == []
 
 

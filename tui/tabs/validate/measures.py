@@ -135,12 +135,9 @@ def interval(measure: Measure, width: int, glyphs: Glyphs, reach: float = 0.0) -
 
 
 def measures_text(report: ValidationReport, width: int, glyphs: Glyphs) -> Content:
-    """The panel: what changed for the person, the models, the table, and the details of the verdict."""
-    verdict = report.verdict
-    names = _("base {base}\nnew  {new}").format(base=verdict.base.name, new=verdict.new.name)
+    """The panel: what changed for the person, the table, and the details of the verdict."""
     parts = [
         safe(" ".join(plain_sentences(report))),
-        safe(names, "$foreground-muted"),
         measure_table(report, width, glyphs),
         Content("\n").join([safe(line, "$foreground-muted") for line in facts_lines(report)]),
     ]

@@ -73,9 +73,13 @@ class ModelState:
 
     @property
     def unjudged(self) -> tuple[str, str] | None:
-        """`pair` where it has no verdict yet."""
-        known = {verdict.pair for verdict in self.verdicts}
-        return self.pair if self.pair is not None and self.pair not in known else None
+        """`pair` where it has no verdict yet and the new model is newer than the one in use."""
+        pair, known = self.pair, {verdict.pair for verdict in self.verdicts}
+        if pair is None or pair in known:
+            return None
+        base, new = pair
+        older = base in self.models and self.models.index(new) > self.models.index(base)
+        return None if older and self.verdicts else pair
 
 
 def read_state(workspace: Workspace, files: VerdictFiles) -> ModelState:

@@ -14,7 +14,7 @@ from tui.widgets.virtual_list import GLYPH_COLUMN, ListCell, ListRow, VirtualLis
 UNJUDGED = "unjudged"
 """Id of the row of the two models that have no verdict yet."""
 DATE_FORMAT = "%m-%d %H:%M"
-_DATE, _DECISION, _LOOK = 12, 14, 8
+_DATE, _DECISION, _LOOK = 12, 14, 12
 
 
 class VerdictList(VirtualList):
