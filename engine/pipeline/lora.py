@@ -78,9 +78,12 @@ def choose_base(ws: Workspace, params: TrainParams, configured: str) -> BaseMode
 
 
 def lora_fits(ctx: RunContext, params: TrainParams) -> tuple[bool, str]:
-    """Whether `--mode auto` means lora, and the reason; "" when no base is configured. Loads no weights."""
+    """Whether an adapter can be trained on the base that is named or configured, and the reason; "" without one.
+
+    Loads no weights.
+    """
     configured = ctx.settings.lora_base
-    if not configured or params.data:
+    if params.data or not (params.model or configured):
         return False, ""
     try:
         base = choose_base(ctx.workspace, params, configured)
@@ -95,9 +98,12 @@ def lora_fits(ctx: RunContext, params: TrainParams) -> tuple[bool, str]:
         )
     except H2QError as problem:
         return False, _("LoRA not used: {reason}").format(reason=problem.message)
-    return True, _("the base model {name} is configured and fits: about {need} MB").format(
-        name=base.name, need=round(memory_fit.need_mb)
+    text = (
+        _("the base {name} fits: about {need} MB")
+        if params.model
+        else _("the base model {name} is configured and fits: about {need} MB")
     )
+    return True, text.format(name=base.name, need=round(memory_fit.need_mb))
 
 
 def _train_on_corpus(

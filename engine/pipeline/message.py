@@ -109,6 +109,18 @@ def make_message_model(ctx: RunContext, request: TrainRequest) -> RunResult:
     return finish(ctx, request, result)
 
 
+def message_fits(ctx: RunContext, params: TrainParams) -> tuple[bool, str]:
+    """Whether `--mode auto` can mean message, and the reason. Loads no weights."""
+    if params.data:
+        return False, ""
+    try:
+        base = choose_served_base(ctx.workspace, params, ctx.settings.lora_base)
+        _context(ctx, params, base)
+    except H2QError as problem:
+        return False, problem.message
+    return True, _("conversations before every chat of {name} need no training").format(name=base.name)
+
+
 def question_space(context: int) -> int:
     """Tokens that are kept for the answer, as every backend keeps them, and for the question."""
     return min(ANSWER_TOKENS, context // 2) + context // _QUESTION_SHARE

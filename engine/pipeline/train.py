@@ -21,7 +21,7 @@ from engine.models.registry import find_model, in_use, list_outside, new_name, p
 from engine.models.resolve import ModelKind, find_place
 from engine.pipeline.corpus import counted_pairs, prepare_corpus
 from engine.pipeline.lora import lora_fits, train_adapter
-from engine.pipeline.message import make_message_model
+from engine.pipeline.message import make_message_model, message_fits
 from engine.pipeline.own_question import own_question
 from engine.pipeline.promote import promote_if_better
 from engine.pipeline.report import TrainResult, finish, status_of
@@ -82,11 +82,17 @@ def choose_mode(ctx: RunContext, params: TrainParams) -> tuple[TrainMode, str]:
     """The training mode and the reason for it."""
     if params.mode is not TrainMode.AUTO:
         return params.mode, _("as requested")
-    if params.model and find_place(ctx.workspace, params.model).kind is not ModelKind.NATIVE:
-        return TrainMode.LORA, _("the base is not the built-in model")
-    fits, reason = lora_fits(ctx, params)
-    if fits:
-        return TrainMode.LORA, reason
+    kind = find_place(ctx.workspace, params.model).kind if params.model else None
+    reason = ""
+    if kind is not ModelKind.NATIVE:
+        fits, reason = (False, "") if kind is ModelKind.SERVED else lora_fits(ctx, params)
+        if fits:
+            return TrainMode.LORA, reason
+        fits, served = message_fits(ctx, params)
+        if fits:
+            return TrainMode.MESSAGE, _("; ").join(filter(None, (reason, served)))
+        if kind is not None:
+            return TrainMode.LORA, _("the base is not the built-in model")
     text = _("training the built-in model on your conversations; nothing else is needed")
     return TrainMode.NATIVE, bracketed(text, reason) if reason else text
 
