@@ -27,8 +27,9 @@ from engine.models.ollama.layout import (
     decode_manifest,
     full_tag,
 )
-from engine.models.ollama.model_store import ModelStore
+from engine.models.ollama.model_store import ModelExists, ModelStore
 from engine.models.ollama.store import find_manifest, read_layers
+from engine.models.registry import card_of_tag
 from engine.models.resolve import find_place
 
 ROLES = ("system", "user", "assistant")
@@ -79,6 +80,12 @@ def create_model(ws: Workspace, request: CreateRequest) -> Iterator[str]:
     store = ModelStore(ws)
     store.check_free(request.model, replace=request.replace)
     _check(request)
+    owner = card_of_tag(ws, request.model)
+    if owner is not None:
+        raise ModelExists(
+            _("{name} is a model of this workspace and is not replaced").format(name=owner.name),
+            hint="h2q-tui models list",
+        )
     with store.locked():
         store.sweep()
         # Again: another process may have taken the name while this one waited.

@@ -112,6 +112,14 @@ def _write(ctx: RunContext, plan: ExportPlan, stages: int) -> ExportReport:
             )
         if plan.params.prune:
             notes.append(_("zeros are stored like other weights: pruning does not make the file smaller"))
+        if source.base.messages and plan.params.to != "ollama":
+            notes.append(
+                _("the conversations before every chat are not in the file: {path} has them").format(
+                    path=ctx.workspace.training / f"Modelfile_{source.name}"
+                )
+                if plan.format != "hf"
+                else _("the conversations before every chat are not in the directory")
+            )
         file = plan.weights_file
         size = file.stat().st_size
         stage.detail = _("{path}, {size:.1f} MB, {quant}").format(
@@ -212,7 +220,8 @@ def _measure(
 
 
 def _create_in_ollama(ctx: RunContext, plan: ExportPlan, report: ExportReport, stages: int) -> ExportReport:
-    name = plan.params.ollama_name or plan.source.name
+    source = plan.source
+    name = plan.params.ollama_name or source.name
     last_status = ""
 
     def step(status: str) -> None:
@@ -227,9 +236,10 @@ def _create_in_ollama(ctx: RunContext, plan: ExportPlan, report: ExportReport, s
             name,
             {plan.path.name: plan.path},
             {plan.path.name: report.sha256},
-            adapter_of=plan.source.base.ollama_tag if plan.only_adapter else "",
-            system=plan.params.system or plan.source.base.system,
+            adapter_of=source.base.ollama_tag if plan.only_adapter else "",
+            system=plan.params.system or source.base.system,
             parameters=ollama_parameters(plan),
+            messages=source.base.messages,
             step=step,
         )
         stage.detail = f"ollama run {name}"

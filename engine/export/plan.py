@@ -130,6 +130,7 @@ def modelfile_of(plan: ExportPlan) -> str:
         adapter=plan.path if plan.only_adapter else None,
         system=plan.params.system or plan.source.base.system,
         parameters=ollama_parameters(plan),
+        messages=plan.source.base.messages,
     )
 
 

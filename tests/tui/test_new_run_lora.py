@@ -12,13 +12,16 @@ from engine.core.config import save_settings
 from engine.core.errors import Busy
 from engine.core.paths import Workspace
 from engine.core.settings import Settings
+from engine.models.catalog import ListedModel
+from engine.models.resolve import ModelKind, ModelOrigin
 from engine.runs.kinds import TrainMode, TrainParams
 from engine.runs.spec import RunSpec
+from tests.export_models import write_arch, write_gguf
 from tests.ollama_memory import ollama_with_models
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
 from tui.tabs.train.new_run import NewRun
-from tui.tabs.train.new_run_text import MODES, TrainingInputs, describe, read_inputs
+from tui.tabs.train.new_run_text import MODES, TrainingInputs, describe, read_inputs, served_problem
 
 NOTHING = TrainingInputs(
     conversations=0, accepted=0, test_set=0, groups=0, base="", texts=0, text_bytes=0, training=""
@@ -80,3 +83,45 @@ async def test_loaded_ollama_models_are_shown_and_unloaded_only_with_consent(
             await until(pilot, lambda: bool(started))
     params = msgspec.json.decode(started[0].params, type=TrainParams)
     assert params.settings == {"unload_ollama": not configured}
+
+
+def test_message_is_offered_as_prompting_and_refuses_a_base_that_is_not_served() -> None:
+    (mode,) = [mode for mode in MODES if mode.mode is TrainMode.MESSAGE]
+    assert "prompting" in mode.does
+    rows = {
+        kind: ListedModel(kind, ModelKind(kind), ModelOrigin.WORKSPACE, "/x", 1, "llama", "Q4_1", 512, "")
+        for kind in ("gguf", "hf")
+    }
+    inputs = replace(NOTHING, conversations=90, bases=("gguf", "hf"), listed=rows)
+    assert not [line for line in describe(TrainMode.MESSAGE, inputs, "gguf") if line[1] == "error"]
+    refused = [line for line in describe(TrainMode.MESSAGE, inputs, "hf") if line[1] == "error"]
+    assert len(refused) == 1 and "GGUF" in refused[0][0]
+    assert served_problem(inputs, "gguf") == "" and served_problem(inputs, "hf")
+
+
+async def test_the_sheet_starts_a_message_run_on_the_chosen_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws = Workspace(tmp_path)
+    ws.config.mkdir(parents=True)
+    save_settings(ws, Settings(first_start_done=True))
+    ws.models.mkdir()
+    write_gguf(ws.models / "tiny.gguf", write_arch(tmp_path / "hf", "llama"))
+    started: list[RunSpec] = []
+
+    def launched(_workspace: Workspace, spec: RunSpec) -> None:
+        started.append(spec)
+        raise Busy("busy")
+
+    monkeypatch.setattr("tui.tabs.train.new_run.launch_uninterrupted", launched)
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewRun))
+        await pilot.press("j", "j")
+        await until(pilot, lambda: "--mode message --model tiny" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(started))
+    params = msgspec.json.decode(started[0].params, type=TrainParams)
+    assert (params.mode, params.model) == (TrainMode.MESSAGE, "tiny")

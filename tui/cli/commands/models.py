@@ -299,6 +299,12 @@ def _base_lines(model: ListedModel) -> list[str]:
 
 def _context_lines(card: ModelCard) -> list[str]:
     """The context length; of an adapter also its base."""
+    if card.served:
+        return [
+            _("base weights: {path}").format(path=card.base_path),
+            _("context: {tokens:,} tokens").format(tokens=card.context),
+            _("in the built-in server: {tag}").format(tag=card.served),
+        ]
     if card.base_path:
         return [
             _("base weights: {path} ({format})").format(path=card.base_path, format=card.base_format or "?"),
@@ -318,7 +324,11 @@ def _lines(card: ModelCard, folder: str, used: str | None) -> list[str]:
         _("created: {time}").format(time=local_time("%Y-%m-%d %H:%M", card.created_at)),
         _("size: {n:.2f} million parameters").format(n=card.parameters / 1e6),
         *_context_lines(card),
-        _("trained on: {n} conversations, {texts} text files").format(
+        _("before every chat: {n} of your conversations (prompting, not training)").format(
+            n=len(lineage.conversations)
+        )
+        if card.served
+        else _("trained on: {n} conversations, {texts} text files").format(
             n=len(lineage.conversations), texts=len(lineage.texts)
         ),
         _("weights: {hash}").format(hash=card.weights_sha256[:16]),

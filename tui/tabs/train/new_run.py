@@ -23,7 +23,15 @@ from engine.runs.kinds import EvolveParams, RunKind, TrainMode, TrainParams
 from engine.runs.spec import make_spec
 from tui.host.launch import launch_uninterrupted
 from tui.screens.fetch_model import FetchModel, offered_model
-from tui.tabs.train.new_run_text import EVOLVE_CYCLES, MODES, TrainingInputs, describe, read_inputs
+from tui.tabs.train.new_run_text import (
+    EVOLVE_CYCLES,
+    MODES,
+    WITH_BASE,
+    TrainingInputs,
+    describe,
+    read_inputs,
+    served_problem,
+)
 from tui.tabs.train.preview import PreviewScreen
 from tui.terminal.glyphs import Glyphs
 from tui.terminal.text import cells, fit, safe
@@ -163,12 +171,12 @@ class NewRun(ModalScreen["str | None"]):
         unload = " --unload-ollama" if self.unload else ""
         if self.mode is RunKind.EVOLVE:
             return f"h2q-tui evolve --cycles {EVOLVE_CYCLES}{unload} --detach"
-        base = f" --model {shell_word(self.base)}" if self.mode is TrainMode.LORA and self.base else ""
+        base = f" --model {shell_word(self.base)}" if self.mode in WITH_BASE and self.base else ""
         return f"h2q-tui train --mode {self.mode}{base}{unload} --detach"
 
     @property
     def base(self) -> str:
-        """The base of an adapter; "" without any."""
+        """The base of an adapter or of a model with conversations before every chat; "" without any."""
         bases = self._inputs.bases if self._inputs is not None else ()
         return bases[self._base % len(bases)] if bases else ""
 
@@ -176,6 +184,8 @@ class NewRun(ModalScreen["str | None"]):
     def _refused(self) -> bool:
         """Whether the base is of a kind that is not trained."""
         listed = self._inputs.listed.get(self.base) if self._inputs is not None else None
+        if self.mode is TrainMode.MESSAGE and self._inputs and served_problem(self._inputs, self.base):
+            return True
         return listed is not None and bool(listed.problem)
 
     @property
@@ -187,11 +197,11 @@ class NewRun(ModalScreen["str | None"]):
         return inputs.unload if self._unload is None else self._unload
 
     def on_option_list_option_selected(self, _message: OptionList.OptionSelected) -> None:
-        if self.mode is TrainMode.LORA and (not self.base or self._refused):
+        if self.mode in WITH_BASE and (not self.base or self._refused):
             self._show()  # it says what is missing, or why the base is refused
         elif not self._starting:
             self._starting = True
-            self._start(self.mode, self.base if self.mode is TrainMode.LORA else None, self._unload)
+            self._start(self.mode, self.base if self.mode in WITH_BASE else None, self._unload)
 
     @work(group="new-run:start", exclusive=True, exit_on_error=False)
     async def _start(self, mode: TrainMode | RunKind, base: str | None, unload: bool | None) -> None:
@@ -231,7 +241,7 @@ class NewRun(ModalScreen["str | None"]):
     def action_fetch(self) -> None:
         """Downloads a base for an adapter."""
         model = offered_model(self.workspace)
-        if self.mode is TrainMode.LORA and model is not None:
+        if self.mode in WITH_BASE and model is not None:
             self.app.push_screen(FetchModel(self.workspace, model), self._model_fetched)
 
     def _model_fetched(self, name: str | None) -> None:

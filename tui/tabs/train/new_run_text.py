@@ -13,9 +13,10 @@ from engine.corpus.clusters import current_window
 from engine.corpus.review.store import ReviewStore
 from engine.memory.store import MemoryStore
 from engine.models import registry
+from engine.models.card import ModelCard
 from engine.models.catalog import ListedModel, list_bases, origin_label
 from engine.models.ollama.running import running_models
-from engine.models.resolve import ModelOrigin
+from engine.models.resolve import ModelKind, ModelOrigin
 from engine.runs.estimates import MeasuredRun, RunHistory, Workload
 from engine.runs.kinds import RunKind, TrainMode
 from engine.runs.rundir import training_run_id
@@ -25,6 +26,8 @@ from engine.validation.sequential import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_fo
 from tui.screens.fetch_model import offered_model
 from tui.tabs.train.run_estimate import estimate_line, evolution_line
 
+WITH_BASE = (TrainMode.LORA, TrainMode.MESSAGE)
+"""Modes for which a base is chosen."""
 EVOLVE_CYCLES = 3
 ENOUGH = 60
 """Conversations below which a verdict may be impossible (docs/ARCHITECTURE.md)."""
@@ -46,6 +49,11 @@ MODES: tuple[RunMode, ...] = (
         N_("your conversations, on top of the model in use; then a verdict"),
     ),
     RunMode(TrainMode.LORA, "lora", N_("your conversations, as an adapter on a model you have")),
+    RunMode(
+        TrainMode.MESSAGE,
+        "message",
+        N_("your conversations before every chat of a model you have: prompting, no training"),
+    ),
     RunMode(RunKind.EVOLVE, "evolve", N_("cycles on the model in use: synthetic data, candidate, verdict")),
     RunMode(TrainMode.SCRATCH, "scratch", N_("a new base from text files; conversations continue it")),
 )
@@ -142,13 +150,17 @@ def offered_bases(bases: Sequence[ListedModel]) -> list[ListedModel]:
 
 
 def _bases(workspace: Workspace, configured: str, listed: Iterable[str]) -> list[str]:
-    adapters = [card.name for card in registry.list_models(workspace) if card.base_path]
+    adapters = [card.name for card in registry.list_models(workspace) if _is_adapter(card)]
     return list(dict.fromkeys([*([configured] if configured else []), *adapters, *listed]))
+
+
+def _is_adapter(card: ModelCard) -> bool:
+    return bool(card.base_path and not card.served)
 
 
 def _roots(workspace: Workspace, listed: Mapping[str, ListedModel]) -> dict[str, str]:
     names = {base.path: name for name, base in listed.items()}
-    adapters = {card.name: card.base_path for card in registry.list_models(workspace) if card.base_path}
+    adapters = {card.name: card.base_path for card in registry.list_models(workspace) if _is_adapter(card)}
     return {name: names[path] for name, path in adapters.items() if path in names}
 
 
@@ -200,6 +212,15 @@ def describe(
     elif mode is TrainMode.LORA:
         lines += _lora_lines(inputs, lora_base)
         lines += _corpus(inputs)
+    elif mode is TrainMode.MESSAGE:
+        lines += _lora_lines(inputs, lora_base)
+        if problem := served_problem(inputs, lora_base):
+            lines.append((problem, "error"))
+        lines += _corpus(inputs)
+        text = _(
+            "The newest, best and most different ones that fit stand before every chat; its weights stay."
+        )
+        lines.append((text, ""))
     else:
         base = (
             _("base: {name}").format(name=inputs.base)
@@ -239,7 +260,7 @@ def _workload(mode: TrainMode, inputs: TrainingInputs, lora_base: str) -> Worklo
     if mode is TrainMode.SCRATCH:
         return Workload(mode, text_bytes=inputs.text_bytes) if inputs.texts else None
     conversations = max(0, inputs.accepted - inputs.test_set) or inputs.conversations
-    if not conversations or (mode is TrainMode.LORA and not lora_base):
+    if not conversations or (mode in WITH_BASE and not lora_base):
         return None
     new_base = mode is TrainMode.NATIVE and not inputs.base
     # An adapter that is continued takes as long as one on its base, unless it was measured itself.
@@ -250,10 +271,18 @@ def _workload(mode: TrainMode, inputs: TrainingInputs, lora_base: str) -> Worklo
         conversations=conversations,
         test=inputs.test_set,
         text_bytes=inputs.text_bytes if new_base else 0,
-        base=base if mode is TrainMode.LORA else "",
+        base=base if mode in WITH_BASE else "",
         base_parameters=listed.parameters if (listed := inputs.listed.get(base)) is not None else 0,
         characters=inputs.characters,
     )
+
+
+def served_problem(inputs: TrainingInputs, base: str) -> str:
+    """Why conversations cannot be put before the chats of `base`; "" if they can, as far as the list shows it."""
+    listed = inputs.listed.get(inputs.roots.get(base, base))
+    if listed is None or listed.kind is ModelKind.GGUF:
+        return ""
+    return _("message needs a GGUF file or a tag, and {name} is another kind of model").format(name=base)
 
 
 def _lora_lines(inputs: TrainingInputs, base: str) -> list[tuple[str, str]]:
