@@ -8,6 +8,7 @@ again when it writes.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import stat
@@ -186,9 +187,12 @@ def new_folder(folder: Path, owned: OwnedFolder) -> Iterator[Path]:
 _OLD = ".old."
 
 
-def recover_replaced(parent: Path) -> None:
-    """Renames folders back that `new_folder` moved away before its process was killed. Raises OSError."""
-    for old in parent.glob(f".*{_OLD}*"):
+def recover_replaced(parent: Path, name: str = "") -> None:
+    """Renames folders back that `new_folder` moved away before its process was killed: the one called `name`, else all.
+
+    Raises OSError.
+    """
+    for old in parent.glob(f".{glob.escape(name) or '*'}{_OLD}*"):
         folder = old.with_name(old.name[1:].rpartition(_OLD)[0])
         in_use = any(map(is_in_use, parent.glob(f".{folder.name}.new.*")))
         if old.is_dir() and not folder.exists() and not in_use and any(old.iterdir()):

@@ -20,9 +20,12 @@ from engine.validation.validate import shipped_texts
 CONTEXT = 512
 """Maximum tokens of a window: long enough for an answer, short enough for a small machine."""
 TOKENS_NATIVE = 120_000
-TOKENS_LARGE = 6_000
-"""Tokens to measure a model of more than `LARGE` parameters on: about two minutes for 0.6 billion."""
-LARGE = 50_000_000
+"""Most tokens of a set of texts: a small model reads them in seconds."""
+TOKENS_LEAST = 1_000
+"""Fewest: the difference is between two models on the same tokens, so that a few show it."""
+WORK = 4e11
+"""Parameters times tokens of a set between these limits. Two sets are read by two models: half a minute for 135 million
+parameters on two cores, a minute for 0.6 billion."""
 
 Progress = Callable[[int, int], None]
 """Called with (done, total); may raise to stop."""
@@ -74,8 +77,8 @@ def held_out_sequences(
 
 
 def token_limit(parameters: int) -> int:
-    """Number of tokens to measure a model of this size on."""
-    return TOKENS_NATIVE if parameters <= LARGE else TOKENS_LARGE
+    """Number of tokens to measure a model of this size on: about the same work for every size."""
+    return min(TOKENS_NATIVE, max(TOKENS_LEAST, round(WORK / max(1, parameters))))
 
 
 def nll_per_byte(

@@ -32,6 +32,7 @@ from engine.models.weights import GgufWeights, SafetensorsWeights, Weights
 from engine.runs.context import RunContext, RunResult
 from engine.runs.events import RunStatus
 from engine.runs.kinds import ExportParams
+from engine.workspace.outside import outside_output
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -56,7 +57,8 @@ def run(ctx: RunContext) -> RunResult:
     if params.to == "ollama":
         check_name(params.ollama_name or plan.source.name)
         ctx.log(_("Ollama {version} is running").format(version=server_version()))
-    report = _write(ctx, plan, stages)
+    with outside_output(ctx.workspace, plan.path):
+        report = _write(ctx, plan, stages)
     # Written before the measurement: an interrupted export must be recognised as an export too.
     path = _save_report(plan, report)
     if params.measure:

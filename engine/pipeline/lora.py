@@ -38,6 +38,7 @@ from engine.training.native import TrainingDataset
 from engine.training.recipe import Phase, recipe_for
 from engine.validation.report import ValidationReport
 from engine.validation.validate import measure_forgetting, stage_progress, validate
+from engine.workspace.outside import outside_output
 
 
 def train_adapter(ctx: RunContext, request: TrainRequest) -> RunResult:
@@ -252,7 +253,7 @@ def _lora_stage(
     folder = _output_folder(ctx.workspace, params)
     recipe = recipe_for(params, Phase.LORA, time_budget_s=params.time_budget_s, settings=ctx.settings)
     general = texts or sorted((shipped("data") / "general").glob("*.txt"))
-    with plan.open(ctx, "lora") as stage:
+    with plan.open(ctx, "lora") as stage, outside_output(ctx.workspace, folder):
         began = time.monotonic()
         card = train_lora(
             ctx,

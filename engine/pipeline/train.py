@@ -43,6 +43,7 @@ from engine.training.native import train_native
 from engine.training.recipe import Phase, recipe_for
 from engine.training.scratch import train_scratch
 from engine.training.text_files import find_text
+from engine.workspace.outside import outside_output
 
 
 def run_train(ctx: RunContext) -> RunResult:
@@ -239,7 +240,7 @@ def _scratch_stage(
 ) -> TrainedModel:
     """Train a model on plain text. The first model of a workspace is promoted, as there is none to compare with."""
     recipe = recipe_for(request.params, Phase.SCRATCH, time_budget_s=time_budget_s, settings=ctx.settings)
-    with plan.open(ctx, "scratch") as stage:
+    with plan.open(ctx, "scratch") as stage, outside_output(ctx.workspace, folder):
         began = time.monotonic()
         card = train_scratch(
             ctx,
@@ -273,7 +274,7 @@ def _native_stage(
     params, ws = request.params, ctx.workspace
     folder = Path(params.output) if params.output else ws.models / new_name(ws, "native")
     recipe = recipe_for(params, Phase.NATIVE, time_budget_s=time_budget_s, settings=ctx.settings)
-    with plan.open(ctx, "native") as stage:
+    with plan.open(ctx, "native") as stage, outside_output(ws, folder):
         began = time.monotonic()
         card = train_native(
             ctx,

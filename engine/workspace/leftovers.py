@@ -16,6 +16,7 @@ from engine.core.files import is_same_file, locked_folder, remove_stale, try_loc
 from engine.core.i18n import _
 from engine.core.outputs import recover_replaced
 from engine.core.paths import Workspace
+from engine.workspace.outside import sweep_outside
 
 _LOCK = ".backup.lock"
 _WAIT_S = 60.0
@@ -89,6 +90,7 @@ def sweep_leftovers(workspace: Workspace, *, everywhere: bool = False) -> int:
     with suppress(OSError):
         for path in _leftovers(workspace, everywhere):
             removed += remove_stale(path)
+        removed += sweep_outside(workspace)
     return removed
 
 

@@ -236,6 +236,13 @@ def test_what_gguf_cannot_hold_is_refused_before_a_run_begins(
     assert not ws.runs.exists() or list(ws.runs.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("millions", "tokens"), [(1, 4000), (50, 4000), (135, 2963), (500, 1000), (8_000, 1000)]
+)
+def test_a_large_model_is_measured_on_fewer_tokens(millions: int, tokens: int) -> None:
+    assert cost.token_limit(millions * 1_000_000) == tokens
+
+
 def test_a_full_disk_is_reported_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     with pytest.raises(RunFailed, match="GB are free") as problem:
