@@ -34,6 +34,7 @@ from tui.app.global_actions import GlobalActions
 from tui.app.palette import ActionProvider
 from tui.app.perform import ActionPerformer
 from tui.host.run_follower import RunBoard, RunsChanged, RunUpdated, header_status
+from tui.host.shutdown import refuse_changes
 from tui.tabs.base import Tab
 from tui.tabs.registry import TABS, TabRow, make_tab
 from tui.terminal.capabilities import detect_terminal, hung_up, theme_name
@@ -107,15 +108,18 @@ class H2QApp(App[None]):
         interval: float = 2.0,
         ambiguous_wide: bool = False,
         typed: str = "",
+        read_only: bool = False,
     ) -> None:
         """`welcome` offers the first-start sheet in an empty workspace; `interval` is the refresh interval of the
         Health tab in seconds; `ambiguous_wide` is the terminal's answer about the width of `●`; `typed` are the keys
-        pressed before the app had the terminal."""
+        pressed before the app had the terminal; `read_only` offers only what changes nothing but the screen."""
+        self.read_only = read_only
+        refuse_changes(read_only)
         self.ambiguous_wide = ambiguous_wide
         self._typed = typed
         self.workspace = workspace
         self.interval = interval
-        self._welcome = welcome
+        self._welcome = welcome and not read_only
         self.settings = settings or Settings()
         self.terminal = detect_terminal()
         self.glyphs = self._glyphs_for(self.settings)
@@ -344,6 +348,10 @@ class H2QApp(App[None]):
         self.run_worker(onboarding.import_sample(self), group="import", exit_on_error=False)
 
     def open_demo(self) -> None:
+        if self.is_web:
+            # The demo opens the app anew; the session of a browser ends with the app.
+            self.show_message(_("In a terminal: {command}").format(command="h2q-tui demo --app"), "warning")
+            return
         self.demo_requested = True
         self.exit()
 

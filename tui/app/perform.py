@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from engine.core.errors import H2QError
 from engine.core.i18n import _
 from tui.actions import EVERYWHERE, AppAction
+from tui.app.read_only import only_looks
 
 if TYPE_CHECKING:
     from tui.app.global_actions import GlobalActions
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 class PerformHost(Protocol):
     """What performing an action needs of the app besides Textual."""
+
+    read_only: bool
 
     @property
     def tab(self) -> Tab | None:
@@ -49,6 +52,8 @@ class ActionPerformer:
 
     def _method(self, action: AppAction, tab: Tab) -> Callable[..., object] | None:
         name = f"action_{action.verb}"
+        if self.host.read_only and not only_looks(action):
+            return None
         if tab.is_available(action):
             return getattr(tab, name, None)
         if action.tab == EVERYWHERE and self.global_actions.is_enabled(action):
@@ -73,5 +78,8 @@ class ActionPerformer:
     def say_unavailable(self, action: AppAction) -> None:
         """Why nothing happened: the action is not possible now, or not in this tab at all."""
         tab = self.host.tab
+        if self.host.read_only and not only_looks(action):
+            self.host.show_message(_("read-only: {action}").format(action=_(action.label)))
+            return
         text = _("not now: {action}") if hasattr(tab, f"action_{action.verb}") else _("not here: {action}")
         self.host.show_message(text.format(action=_(action.label)))

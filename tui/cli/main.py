@@ -70,6 +70,9 @@ def build() -> typer.Typer:
         plain: bool = typer.Option(False, "--plain", help=_("No colour, no redrawing.")),
         quiet: bool = typer.Option(False, "--quiet", help=_("Only errors.")),
         workspace_dir: str = typer.Option(None, "--workspace", help=_("Folder for relative paths.")),
+        read_only: bool = typer.Option(
+            False, "--read-only", help=_("Open the app to look only: nothing can be changed or started.")
+        ),
     ) -> None:
         # The options are parsed before the tree is built; here they are declared for the help.
         if version:
@@ -85,7 +88,9 @@ def build() -> typer.Typer:
         if context.invoked_subcommand is None:
             from tui.cli.commands.demo import open_app_or_demo
 
-            raise typer.Exit(open_app_or_demo())
+            raise typer.Exit(open_app_or_demo(read_only=read_only))
+        if read_only:
+            raise typer.BadParameter(_("--read-only is for the app alone, and for h2q-tui web"))
 
     for register in GROUPS:
         register(app)

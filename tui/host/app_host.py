@@ -33,6 +33,8 @@ class AppHost(Protocol):
     """An import is under way that is followed by a build of the corpus."""
     interval: float
     """Refresh interval of the Health tab in seconds."""
+    read_only: bool
+    """The app only looks: nothing in the workspace is changed and no run is started."""
 
     def show_message(self, text: str, severity: str = "") -> None:
         """One line in the footer; severity is "", "success", "warning" or "error"."""

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from engine.core.errors import UsageProblem
+from engine.core.i18n import _
+
 if TYPE_CHECKING:
     from textual.app import App
 
@@ -22,11 +25,21 @@ PATIENCE_S = 1.0
 _changing: Counter[threading.Thread] = Counter()
 """Nesting depth of `uninterruptible` in each thread."""
 _left = threading.Condition()
+_read_only = False
+
+
+def refuse_changes(refused: bool = True) -> None:
+    """From now on, `uninterruptible` refuses: this process only looks at the workspace."""
+    global _read_only
+    _read_only = refused
 
 
 @contextmanager
 def uninterruptible() -> Iterator[None]:
-    """The program does not end before the current thread leaves this block, however long it takes."""
+    """A change of the workspace: the program does not end before the current thread leaves this block, however long
+    it takes. Raises UsageProblem in a read-only app."""
+    if _read_only:
+        raise UsageProblem(_("This app is read-only: nothing was changed"))
     thread = threading.current_thread()
     with _left:
         _changing[thread] += 1

@@ -49,6 +49,11 @@ def detect_terminal() -> Terminal:
     return Terminal(term, colours, over_ssh, multiplexer, escape_ms)
 
 
+def in_browser() -> bool:
+    """Whether the app is drawn by a browser: textual-serve names Textual's web driver, whose input is a pipe."""
+    return os.environ.get("TEXTUAL_DRIVER", "").endswith(":WebDriver")
+
+
 def prepare_terminal() -> Terminal:
     """Sets the variables that Textual reads when it is imported; those that the user has set stay.
 

@@ -26,6 +26,7 @@ from tui.cli.commands import (
     train,
     validate,
     verdicts,
+    web,
     workspace,
 )
 
@@ -33,6 +34,7 @@ GROUPS: tuple[Callable[[typer.Typer], None], ...] = (
     demo.register,
     check.register,
     monitor.register,
+    web.register,
     workspace.register,
     memory.register,
     corpus.register,

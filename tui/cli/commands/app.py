@@ -14,24 +14,25 @@ DEMO_REQUESTED = -1
 """Returned by `open_app` if the user started the demo, which has a workspace of its own."""
 
 
-def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
+def open_app(tab: str | None = None, *, interval: float = 2.0, read_only: bool = False) -> int:
     """Run the app until the user leaves it; runs continue without it. Returns the exit code or DEMO_REQUESTED.
 
-    Raises BadInput for a workspace that cannot be opened, UsageProblem without a terminal.
+    `read_only` offers only what changes nothing. Raises BadInput for a workspace that cannot be opened, UsageProblem
+    without a terminal or a browser.
     """
     import sys
 
     from engine.core.errors import UsageProblem
     from engine.core.i18n import _
     from tui.cli.session import workspace
-
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageProblem(_("The app needs a terminal"), hint="h2q-tui --help")
-    from tui.host import shutdown
     from tui.terminal import capabilities
 
+    if not (capabilities.in_browser() or (sys.stdin.isatty() and sys.stdout.isatty())):
+        raise UsageProblem(_("The app needs a terminal"), hint="h2q-tui --help")
+    from tui.host import shutdown
+
     capabilities.prepare_terminal()
-    ws = workspace()
+    ws = workspace(create=not read_only)
     from engine.core.config import load_settings
 
     settings = load_settings(ws)
@@ -50,6 +51,7 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
         interval=interval,
         ambiguous_wide=probe.wide,
         typed=probe.typed,
+        read_only=read_only,
     )
     shutdown.run_app(app)
     if app.fault is not None:

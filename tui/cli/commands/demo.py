@@ -83,11 +83,11 @@ def open_on_demo(ws: Workspace, params: DemoParams | None = None) -> int:
     return open_app("train")
 
 
-def open_app_or_demo() -> int:
+def open_app_or_demo(*, read_only: bool = False) -> int:
     """Open the app; if the user starts the demo there, open it again on the demo's workspace. Returns the exit code."""
     from tui.cli.commands.app import DEMO_REQUESTED, open_app
 
-    code = open_app()
+    code = open_app(read_only=read_only)
     while code == DEMO_REQUESTED:
         from engine.workspace.demo import demo_workspace_of
 

@@ -49,9 +49,12 @@ class HistorySheet(ModalScreen[str | None]):
             super().__init__()
             self.chats = chats
 
-    def __init__(self, workspace: Workspace, store: ChatStore, *, search: bool = False) -> None:
-        """`search`: the field has the focus first."""
+    def __init__(
+        self, workspace: Workspace, store: ChatStore, *, search: bool = False, read_only: bool = False
+    ) -> None:
+        """`search`: the field has the focus first; `read_only`: nothing is deleted."""
         super().__init__()
+        self._read_only = read_only
         self._workspace = workspace
         self._store = store
         self._search = search
@@ -126,6 +129,8 @@ class HistorySheet(ModalScreen[str | None]):
         keys = (
             _("enter to the list   esc back")
             if self._field.has_focus
+            else _("enter open   / search   esc back")
+            if self._read_only
             else _("enter open   / search   x delete   esc back")
         )
         self._keys.update(safe(keys))
@@ -154,7 +159,7 @@ class HistorySheet(ModalScreen[str | None]):
 
     def action_delete(self) -> None:
         chat = self._chats.get(self._table.cursor_id)
-        if chat is not None:
+        if chat is not None and not self._read_only:
             question = _("Delete the chat “{title}”?").format(title=chat.title)
 
             def answered(yes: bool | None) -> None:

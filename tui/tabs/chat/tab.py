@@ -133,7 +133,7 @@ class ChatTab(Tab):
         self.choice.models_read(message.models)
         if message.models.problem:
             self.show_message(message.models.problem, "error")
-        has_model = bool(self.model)
+        has_model = bool(self.model) and not self.host.read_only
         if self.input.display != has_model:
             self.input.display = has_model
             if self.display:
@@ -296,7 +296,8 @@ class ChatTab(Tab):
 
     def save(self) -> None:
         """Writes the chat into the history."""
-        self._save(self.record)
+        if not self.host.read_only:
+            self._save(self.record)
 
     @work(group="chat:save", exit_on_error=False)
     async def _save(self, record: ChatRecord) -> None:
@@ -318,7 +319,10 @@ class ChatTab(Tab):
 
     def action_chats(self, *, search: bool = False) -> None:
         """The earlier chats."""
-        self.app.push_screen(HistorySheet(self.workspace, self.store, search=search), self._chat_chosen)
+        self.app.push_screen(
+            HistorySheet(self.workspace, self.store, search=search, read_only=self.host.read_only),
+            self._chat_chosen,
+        )
 
     def action_filter(self) -> None:
         """`/` searches the earlier chats."""
