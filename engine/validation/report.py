@@ -237,6 +237,11 @@ class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
     votes: list[BlindVote] = []
     """One for each question that was voted on (`engine.validation.votes`)."""
 
+    @property
+    def questions(self) -> list[AnswerPair]:
+        """The answered questions of the spread sample, without wins and losses."""
+        return [answer for answer in self.answers if answer.shown_as == "question"]
+
 
 def decode_report(data: bytes) -> ValidationReport:
     """Raises msgspec.DecodeError."""

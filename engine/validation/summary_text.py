@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from engine.core.i18n import _, colon, n_
-from engine.validation.report import AnswerSimilarity, Measure, ValidationReport
+from engine.core.i18n import _, colon, n_, p_
+from engine.validation.report import AnswerPair, AnswerSimilarity, Measure, ValidationReport
 from engine.validation.verdict_text import percent
 from engine.validation.votes import count_votes
 
@@ -18,6 +18,11 @@ SAME_LOSS = 0.0005
 def plain_sentences(report: ValidationReport) -> list[str]:
     """How many conversations it predicts better, how long its answers are, general text, blind votes."""
     return [text for text in (_predicts(report), _length(report), _general(report), _votes(report)) if text]
+
+
+def shown_as(answer: AnswerPair) -> str:
+    """ "win" or "loss" for an answer that was chosen for it; "" for a question of the spread sample."""
+    return {"win": p_("case", "win"), "loss": p_("case", "loss")}.get(answer.shown_as, "")
 
 
 def similarity_lines(similarity: AnswerSimilarity | None) -> list[str]:

@@ -11,13 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from engine.core.i18n import _, n_
 from engine.corpus.next_window import WindowOutlook, assumed_outlook
 from engine.validation.external_scores import ExternalScore
 from engine.validation.general import MARGIN, GeneralScores, judge_general, passes_general
-from engine.validation.report import CaseScore, GeneralPart, ModelScore, Verdict, VerdictReason
+from engine.validation.report import CaseScore, GeneralPart, ModelScore, Verdict
 from engine.validation.sequential import (
     MIN_CLUSTERS,
     PRIOR_DEVIATION,
@@ -32,20 +33,7 @@ from engine.validation.statistics import (
     mcnemar_p,
     paired_p,
 )
-from engine.validation.verdict_text import (
-    EXTERNAL,
-    GENERAL_UNMEASURED,
-    NOT_BETTER,
-    few_groups,
-    general_reasons,
-    in_words,
-    minority_reason,
-    next_window_reason,
-    no_answer,
-    no_score,
-    p_reason,
-    percent,
-)
+from engine.validation.verdict_text import in_words, percent, why_of
 from engine.validation.worst_tenth import worst_tenth
 
 
@@ -253,41 +241,28 @@ def _decide(
     passed = passes_general(general) if general is not None else None
     sign = 1 if not paired.lower_is_better else -1
     cases = [sign * (b - a) for a, b in zip(paired.base, paired.new, strict=True)]
-    why: list[VerdictReason] = []
     needed: int | None = None
+    window: int | None = None
 
     if groups < MIN_CLUSTERS:
         decision = "inconclusive"
         needed = MIN_CLUSTERS - groups if outlook is None else outlook.conversations_until(MIN_CLUSTERS)
-        why.append(few_groups(groups, MIN_CLUSTERS))
     elif any(score.failed or score.failed_answers for score in (base, new)):
         decision = "keep" if new.failed or new.failed_answers else "inconclusive"
-    elif delta is None or p is None or delta <= 0:
-        decision = "keep"
-        why.append(NOT_BETTER)
-    elif worst is not None and not worst.passed:
+    elif delta is None or p is None or delta <= 0 or (worst is not None and not worst.passed):
         decision = "keep"
     elif p >= alpha:
         decision = "keep"
-        why.append(p_reason(p, alpha))
         # What is lost elsewhere, no further conversation decides.
         if passed is not False:
             needed, target = _needed(gains, delta, look, outlook)
-            if outlook is not None and target is not None:
-                why.append(next_window_reason(target))
+            window = target if outlook is not None else None
     elif general is not None and passed is None:
         decision = "inconclusive"
-        why.append(GENERAL_UNMEASURED)
     elif general is not None and not passed:
         decision = "keep"
     else:
         decision = "promote"
-        why.append(p_reason(p, alpha))
-    why += [no_score(score.name, score.failed) for score in (base, new) if score.failed]
-    why += [no_answer(score.name, score.failed_answers) for score in (base, new) if score.failed_answers]
-    if worst is not None and not worst.passed:
-        why.append(minority_reason(worst))
-    why += [EXTERNAL] if general is None else general_reasons(general, MARGIN)
     verdict = Verdict(
         decision=decision,
         n_cases=len(paired.clusters),
@@ -304,6 +279,5 @@ def _decide(
         general=list(general or ()),
         worst_tenth=worst,
         needed_cases=needed,
-        why=why,
     )
-    return in_words(verdict)
+    return in_words(msgspec.structs.replace(verdict, why=why_of(verdict, window=window)))

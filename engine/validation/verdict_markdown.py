@@ -6,11 +6,11 @@ import math
 import re
 from collections.abc import Sequence
 
-from engine.core.i18n import _, p_, with_percent
+from engine.core.i18n import _, with_percent
 from engine.core.local_time import local_time
 from engine.validation.report import AnswerPair, Measure, ValidationReport
 from engine.validation.served_text import served_sentences
-from engine.validation.summary_text import plain_sentences, similarity_lines
+from engine.validation.summary_text import plain_sentences, shown_as, similarity_lines
 from engine.validation.verdict_text import reasons_of, sentence_of
 from engine.validation.votes import case_key, vote_on
 
@@ -70,7 +70,7 @@ def _answer(report: ValidationReport, number: int, answer: AnswerPair) -> str:
         "equal": _("blind vote: equal"),
     }
     parts = [
-        f"## {number}. {_shown_as(answer)}",
+        f"## {number}. {shown_as(answer) or _('question')}",
         voted[vote.choice] if vote is not None and vote.choice in voted else "",
     ]
     for label, text in (
@@ -81,10 +81,6 @@ def _answer(report: ValidationReport, number: int, answer: AnswerPair) -> str:
     ):
         parts.append(f"{label}\n\n{_fenced(text)}")
     return "\n\n".join(part for part in parts if part)
-
-
-def _shown_as(answer: AnswerPair) -> str:
-    return {"win": p_("case", "win"), "loss": p_("case", "loss")}.get(answer.shown_as, _("question"))
 
 
 def _cases(report: ValidationReport) -> str:

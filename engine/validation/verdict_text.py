@@ -12,6 +12,7 @@ import msgspec
 
 from engine.core.i18n import N_, _, n_, with_percent
 from engine.validation.report import GeneralPart, Verdict, VerdictReason, WorstTenth
+from engine.validation.sequential import MIN_CLUSTERS
 
 
 def few_groups(have: int, needed: int) -> VerdictReason:
@@ -96,22 +97,64 @@ def reason_text(reason: VerdictReason) -> str:
         return ""
 
 
+def why_of(verdict: Verdict, *, window: int | None = None) -> list[VerdictReason]:
+    """The reasons of a verdict, from its figures.
+
+    `window`: groups of a test set that would decide, where more conversations would.
+    """
+    delta, p, worst = verdict.delta, verdict.p_value, verdict.worst_tenth
+    passed = verdict.noninferiority.get("passed", True)
+    scores = (verdict.base, verdict.new)
+    why: list[VerdictReason] = []
+    if verdict.n_groups < MIN_CLUSTERS:
+        why.append(few_groups(verdict.n_groups, MIN_CLUSTERS))
+    elif any(score.failed or score.failed_answers for score in scores):
+        pass
+    elif delta is None or p is None or delta <= 0:
+        why.append(NOT_BETTER)
+    elif worst is not None and not worst.passed:
+        pass
+    elif p >= verdict.alpha:
+        why += [p_reason(p, verdict.alpha), *([next_window_reason(window)] if window is not None else [])]
+    elif passed is None:
+        why.append(GENERAL_UNMEASURED)
+    elif passed:
+        why.append(p_reason(p, verdict.alpha))
+    why += [no_score(score.name, score.failed) for score in scores if score.failed]
+    why += [no_answer(score.name, score.failed_answers) for score in scores if score.failed_answers]
+    if worst is not None and not worst.passed:
+        why.append(minority_reason(worst))
+    if _is_external(verdict):
+        return [*why, EXTERNAL]
+    return why + general_reasons(verdict.general, float(verdict.noninferiority.get("margin") or 0.0))
+
+
 def reasons_of(verdict: Verdict) -> list[str]:
-    """The reasons in the language of the reader; where they are not stored as data, as they were written."""
-    if not verdict.why:
-        return list(verdict.reasons)
-    written = [*verdict.reasons, *[""] * len(verdict.why)]
-    said = [reason_text(why) or old for why, old in zip(verdict.why, written, strict=False)]
-    return [text for text in said if text]
+    """The reasons in the language of the reader.
+
+    A report of an earlier version has them as text alone; they are said again where its figures give as many.
+    """
+    said = _said(verdict)
+    return list(verdict.reasons) if said is None else [text for text in said if text]
+
+
+def _said(verdict: Verdict) -> list[str] | None:
+    """None where the figures do not give the reasons that were written."""
+    why = verdict.why or why_of(verdict)
+    if not verdict.why and len(why) != len(verdict.reasons):
+        return None
+    written = [*verdict.reasons, *[""] * len(why)]
+    return [reason_text(reason) or old for reason, old in zip(why, written, strict=False)]
+
+
+def _is_external(verdict: Verdict) -> bool:
+    return not verdict.noninferiority and verdict.base.nll_per_byte is None
 
 
 def sentence_of(verdict: Verdict) -> str:
-    """The verdict as one or two sentences in the language of the reader.
-
-    A report of an earlier version says it as it was written where the sentence needs a reason.
-    """
-    reasons = reasons_of(verdict) if verdict.why else []
-    rows = not verdict.noninferiority and verdict.base.nll_per_byte is None
+    """The verdict as one or two sentences in the language of the reader; without a reason that it needs, as written."""
+    reasons = _said(verdict) or []
+    rows = _is_external(verdict)
     base = verdict.base.mean if rows else verdict.base.nll_per_byte
     said = _sentence(
         verdict.decision,

@@ -48,7 +48,7 @@ def summary(ws: Workspace, view: RunView) -> list[str]:
         )
         report = newest_report(ws)
         if report is not None:
-            lines += questions(report.answers)
+            lines += questions(report.questions)
     if not trained_adapter(view):
         lines += [
             "",

@@ -149,7 +149,7 @@ def _compare_models(ws: Workspace, base: str | None, new: str, promote: bool) ->
 def report_lines(report: ValidationReport) -> list[str]:
     """The measures as a table, the reasons, the served-path check, and the answers of both models."""
     from engine.validation.served_text import served_sentences
-    from engine.validation.summary_text import similarity_lines
+    from engine.validation.summary_text import shown_as, similarity_lines
     from tui.terminal.text import fit
 
     lines = ["", *_table(report.measures), *_verdict_lines(report.verdict)]
@@ -160,7 +160,8 @@ def report_lines(report: ValidationReport) -> list[str]:
     for number, answer in enumerate(report.answers, start=1):
         texts = (answer.question, answer.base, answer.new, answer.wanted)
         rows = [f"{fit(label, 9)}  {text}" for label, text in zip(labels, texts, strict=True)]
-        lines += ["", f"{number}. {rows[0]}", *(f"   {row}" for row in rows[1:])]
+        kind = shown_as(answer)
+        lines += ["", *([kind] if kind else []), f"{number}. {rows[0]}", *(f"   {row}" for row in rows[1:])]
     return lines
 
 
