@@ -1,4 +1,4 @@
-"""The engine's processes: `python -m engine run RUN_DIR`, `serve DATA_DIR`, `deliver DATA_DIR` and `llama`.
+"""The engine's processes: `python -m engine run RUN_DIR`, `serve DATA_DIR`, `watch DATA_DIR`, `deliver DATA_DIR` and `llama`.
 
 The program starts them; they communicate through journals and sockets. Output goes to `engine.log`.
 """
@@ -24,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--scope", default="", help="how the process is kept alive")
     serve = verbs.add_parser("serve", help="the inference service of the workspace DATA_DIR")
     serve.add_argument("data_dir", type=Path)
+    watch = verbs.add_parser("watch", help="watch the machine and the runs of the workspace DATA_DIR")
+    watch.add_argument("data_dir", type=Path)
+    watch.add_argument("--tick", type=float, default=5.0, help="seconds between two rounds")
     sends = verbs.add_parser("deliver", help="send the alerts that wait in the workspace DATA_DIR")
     sends.add_argument("data_dir", type=Path)
     verbs.add_parser("llama", help="llama.cpp with the parameters on stdin")
@@ -31,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     let_waiting_threads_sleep()
     if options.verb == "llama":
         return int(importlib.import_module("engine.inference.llama.process").main())
+    if options.verb == "watch":
+        return int(importlib.import_module("engine.alerts.watcher").main(options.data_dir, options.tick))
     if options.verb == "deliver":
         return int(importlib.import_module("engine.alerts.delivery").main(options.data_dir))
     if options.verb == "serve":

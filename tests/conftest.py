@@ -28,6 +28,8 @@ os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_HUB_CACHE"] = "/dev/null/hub"
 # The suite of Ollama's API also runs against a real one.
 os.environ.setdefault("H2Q_TEST_OLLAMA", os.environ.get("OLLAMA_HOST", ""))
+# A run of a test starts no process that outlives it.
+os.environ["H2Q_NO_WATCH"] = "1"
 for variable in ("NO_COLOR", "OLLAMA_HOST", "OLLAMA_MODELS", "H2Q_DATA_DIR", "COLORTERM"):
     os.environ.pop(variable, None)
 

@@ -25,6 +25,7 @@ class ChannelField:
         title: what to type, marked for the catalogs.
         secret: it is kept apart from the settings and never shown.
         needed: an empty answer is refused.
+        choices: the values that it takes; empty for any.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ChannelField:
     secret: bool = False
     needed: bool = True
     default: str = ""
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,12 @@ _KINDS = (
         (
             ChannelField("host", N_("SMTP server")),
             ChannelField("port", N_("port: 465 (ssl), 587 (starttls)"), default="465"),
-            ChannelField("mode", N_("encryption: ssl, starttls or insecure"), default="ssl"),
+            ChannelField(
+                "mode",
+                N_("encryption: ssl, starttls or insecure"),
+                default="ssl",
+                choices=("ssl", "starttls", "insecure"),
+            ),
             ChannelField("user", N_("user name"), needed=False),
             ChannelField("password", N_("password"), secret=True, needed=False),
             ChannelField("from", N_("sender (mail address)"), needed=False),
@@ -261,7 +268,11 @@ _KINDS = (
             ChannelField("password", N_("address"), secret=True),
             ChannelField("token", N_("bearer token"), secret=True, needed=False),
             ChannelField(
-                "private", N_("may it lead to a private address? yes or no"), needed=False, default="no"
+                "private",
+                N_("may it lead to a private address? yes or no"),
+                needed=False,
+                default="no",
+                choices=("no", "yes"),
             ),
         ),
     ),

@@ -18,6 +18,7 @@ from engine.core.filenames import shell_command
 from engine.core.i18n import _, bracketed, colon, n_, with_percent
 from engine.core.local_time import local_time
 from engine.runs.event_text import format_duration, format_figure, format_rate, status_name
+from engine.runs.events import RunStatus
 
 _GB = 1 << 30
 COLOURS = {
@@ -186,7 +187,8 @@ def _run_lines(run: RunReading | None, run_id: str) -> list[str]:
     if run is None:
         return [_("run {run}").format(run=run_id)]
     name = " ".join(filter(None, [run.run_id, run.kind, run.label]))
-    return [bracketed(_("run {run}").format(run=name), status_name(run.status))]
+    status = run.status if run.alive or run.over else RunStatus.DEAD
+    return [bracketed(_("run {run}").format(run=name), status_name(status))]
 
 
 def _run_figures(run: RunReading | None) -> list[str]:

@@ -81,7 +81,7 @@ class RunReading(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_s: float | None = None
     """Median of the last half minute."""
     usual_tokens_per_s: float | None = None
-    """Median of the quarter of an hour before."""
+    """What it makes in this phase when nothing disturbs it."""
     slow_since: float | None = None
     """When the speed fell below what is usual."""
     loss: float | None = None

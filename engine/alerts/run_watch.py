@@ -14,10 +14,11 @@ from engine.runs.events import JournalRecord, RunStatus
 
 SPEED_EVERY_S = 5.0
 """Between two readings of the speed."""
-NOW_S, USUAL_S = 30.0, 900.0
-"""The present speed is the median of the last `NOW_S`, the usual one that of `USUAL_S` before."""
-MIN_SPEEDS = 12
-"""Readings that make a usual speed: one minute."""
+NOW_S = 30.0
+"""The present speed is the median of so many seconds."""
+MINUTES = 120
+"""The usual speed is the second highest of the medians of so many minutes: what the machine does when nothing disturbs it, also
+long after something began to. What lasts longer than that is usual."""
 LOSSES_NOW = 10
 _STEPS_KEPT = 64
 _ROLLBACK_WINDOW_S = 3600.0
@@ -44,6 +45,9 @@ class RunWatch:
         self._best: float | None = None
         self._steps: deque[tuple[float, int]] = deque(maxlen=_STEPS_KEPT)
         self._speeds: deque[tuple[float, float]] = deque()
+        self._minute: list[tuple[float, float]] = []
+        self._minutes: deque[float] = deque(maxlen=MINUTES)
+        self._slow_since: float | None = None
         self._recovery: tuple[str, int] | None = None
         self._rollbacks: deque[float] = deque(maxlen=_STEPS_KEPT)
         self._checkpoint_error = ""
@@ -72,7 +76,7 @@ class RunWatch:
         resumed: bool = False,
     ) -> RunReading:
         """The run at `now`; what is not in the journal is given."""
-        speed, usual, slow_since = self._speed(now)
+        speed = self._speed(now)
         finished, memory = self._finished, self._memory
         step, recovery = self.step, self._recovery
         return RunReading(
@@ -93,8 +97,8 @@ class RunWatch:
             progressed_at=self.progressed_at,
             usual_step_s=self._usual_step_s(),
             tokens_per_s=speed,
-            usual_tokens_per_s=usual,
-            slow_since=slow_since,
+            usual_tokens_per_s=self._usual_speed() if speed is not None else None,
+            slow_since=self._slow_since,
             loss=median(self._losses) if len(self._losses) == LOSSES_NOW else None,
             best_loss=self._best,
             not_finite=self._not_finite,
@@ -115,22 +119,30 @@ class RunWatch:
             resumed=resumed,
         )
 
-    def _speed(self, now: float) -> tuple[float | None, float | None, float | None]:
-        """Tokens per second now and usually, and since when it is slower; None while there are too few readings."""
-        if self.status is not RunStatus.RUNNING or not self._speeds or now - self._speeds[-1][0] > NOW_S:
-            return None, None, None
+    def _speed(self, now: float) -> float | None:
+        """Tokens per second now; None while it does not train."""
         recent = [value for t, value in self._speeds if now - t <= NOW_S]
-        before = [value for t, value in self._speeds if now - t > NOW_S]
-        if len(before) < MIN_SPEEDS:
-            return median(recent), None, None
-        # The upper half: what the machine does when nothing disturbs it, also long after it slowed down.
-        usual = median(sorted(before)[len(before) // 2 :])
-        slow_since = None
-        for t, value in reversed(self._speeds):
-            if value >= SLOWER * usual:
-                break
-            slow_since = t
-        return median(recent), usual, slow_since
+        return median(recent) if recent and self.status is RunStatus.RUNNING else None
+
+    def _usual_speed(self) -> float | None:
+        """Tokens per second of this phase when it runs well; None before its first two minutes."""
+        return sorted(self._minutes)[-2] if len(self._minutes) >= 2 else None
+
+    def _note_speed(self, t: float, value: float) -> None:
+        if self._speeds and t - self._speeds[-1][0] < SPEED_EVERY_S:
+            return
+        self._speeds.append((t, value))
+        while t - self._speeds[0][0] > 2 * NOW_S:
+            self._speeds.popleft()
+        if self._minute and t - self._minute[0][0] >= 60.0:
+            self._minutes.append(median(speed for _t, speed in self._minute))
+            self._minute.clear()
+        self._minute.append((t, value))
+        usual = self._usual_speed()
+        if usual is None or value >= SLOWER * usual:
+            self._slow_since = None
+        elif self._slow_since is None:
+            self._slow_since = t
 
     def _usual_step_s(self) -> float | None:
         if len(self._steps) < 2:
@@ -147,7 +159,13 @@ class RunWatch:
 
     def _on_status(self, event: e.StatusChanged, t: float) -> None:
         self._set_status(event.status, event.reason, t)
+        self._forget_speed()
+
+    def _forget_speed(self) -> None:
+        """What was measured before a pause says nothing about the present."""
         self._speeds.clear()
+        self._minute.clear()
+        self._slow_since = None
 
     def _set_status(self, status: RunStatus, reason: str, t: float) -> None:
         self.status, self.reason, self.status_at = status, reason, t
@@ -163,7 +181,8 @@ class RunWatch:
         self.phase = phase
         self._losses.clear()
         self._steps.clear()
-        self._speeds.clear()
+        self._forget_speed()
+        self._minutes.clear()
         self._best, self._not_finite, self._recovery = None, 0, None
         self._rollbacks.clear()
 
@@ -181,10 +200,7 @@ class RunWatch:
                 self._best = here if self._best is None else min(self._best, here)
         if not self._steps or t > self._steps[-1][0]:
             self._steps.append((t, event.step))
-        if not self._speeds or t - self._speeds[-1][0] >= SPEED_EVERY_S:
-            self._speeds.append((t, event.tokens_per_s))
-            while t - self._speeds[0][0] > USUAL_S + NOW_S:
-                self._speeds.popleft()
+        self._note_speed(t, event.tokens_per_s)
 
     def _on_recovery(self, event: e.RecoveryAction, t: float) -> None:
         if event.cause == "not finite":

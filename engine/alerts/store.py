@@ -214,9 +214,9 @@ class AlertStore:
             for row in rows
         ]
 
-    def outbox(self, *, waiting: bool = False, limit: int = 100) -> list[OutboxRow]:
-        """The messages, newest first; `waiting` only those that are neither sent nor given up."""
-        where = f"WHERE {_WAITING}" if waiting else ""
+    def outbox(self, *, unsent: bool = False, limit: int = 100) -> list[OutboxRow]:
+        """The messages, newest first; `unsent` only those that wait or were given up."""
+        where = "WHERE sent_at IS NULL" if unsent else ""
         return self._rows(f"{where} ORDER BY id DESC LIMIT ?", limit)
 
     def due(self, now: float, limit: int = 50) -> list[OutboxRow]:

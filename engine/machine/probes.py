@@ -58,8 +58,11 @@ def read_or_none(probe: Callable[[], T]) -> T | None:
 class MachineProbes:
     """Samples the machine; keeps earlier readings for rates."""
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """`folder` is on the disk to watch; it need not exist yet."""
+    def __init__(
+        self, folder: Path, *, clock: Callable[[], float] = time.time, temperature: bool = True
+    ) -> None:
+        """`folder` is on the disk to watch; it need not exist yet. Without `temperature`, its sensors are not read."""
+        self._reads_temperature = temperature
         self._folder = folder
         self._clock = clock
         self._times: list[tuple[float, float]] | None = read_or_none(_cpu_times)
@@ -83,7 +86,7 @@ class MachineProbes:
             disk_free=free,
             disk_total=None if disk is None else disk[1],
             disk_full_in_s=None if free is None else self._full_in(now, free),
-            temperature_c=read_or_none(cpu_temperature),
+            temperature_c=read_or_none(cpu_temperature) if self._reads_temperature else None,
             run_memory=None if pid is None else read_or_none(lambda: tree_memory(pid)),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -16,18 +17,24 @@ from typing import TextIO
 
 import msgspec
 
-from engine.core.errors import Busy, RunFailed, error_text
+from engine.core.config import load_settings
+from engine.core.errors import Busy, H2QError, RunFailed, error_text
 from engine.core.files import write_bytes
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.runs import lock, runner
 from engine.runs.context import requested_budget_mb
 from engine.runs.events import JournalRecord
+from engine.runs.kinds import KINDS
 from engine.runs.resume import freeze_settings
 from engine.runs.rundir import LOCK, SPEC, RunDir
 from engine.runs.spec import RunSpec, encode_spec, new_run_id
 
 SYSTEMD_SCOPE = "systemd scope"
+WATCH_LOCK = "watch.lock"
+"""Held by the watcher of a workspace while it lives."""
+NO_WATCH = "H2Q_NO_WATCH"
+"""Environment variable: when set, no watcher is started."""
 
 
 def engine_command() -> list[str]:
@@ -73,8 +80,8 @@ def launch(ws: Workspace, spec: RunSpec) -> RunDir:
         raise RunFailed(_("the engine cannot be started: {problem}").format(problem=problem)) from problem
     finally:
         os.close(fd)
-    # An ended child stays a zombie until it is waited for.
-    threading.Thread(target=process.wait, name=f"reap {run.run_id}", daemon=True).start()
+    _reap(process)
+    start_watcher(ws, spec)
     return run
 
 
@@ -93,8 +100,39 @@ def run_in_foreground(
     run, fd = _locked(ws, spec)
     if on_start is not None:
         on_start(run)
+    start_watcher(ws, spec)
     with _output_to(run.log_path):
         return runner.main(run.path, lock_fd=fd, on_record=on_record)
+
+
+def start_watcher(ws: Workspace, spec: RunSpec) -> None:
+    """Starts the process that watches machine and runs, unless one does, the settings forbid it, or the run is a short one.
+
+    A run does without it: nothing is raised.
+    """
+    kind = KINDS[spec.kind]
+    if os.environ.get(NO_WATCH) or not (kind.trains or kind.validates):
+        return
+    with contextlib.suppress(OSError, H2QError, msgspec.DecodeError):
+        if lock.is_locked(ws.alerts / WATCH_LOCK) or not load_settings(ws).watch:
+            return
+        ws.alerts.mkdir(mode=0o700, parents=True, exist_ok=True)
+        scope = ["systemd-run", "--user", "--scope", "--quiet", "--collect", "--"] if _scope_works() else []
+        with (ws.alerts / "watcher.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*scope, *engine_command(), "watch", str(ws.root)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=engine_environment(),
+            )
+        _reap(process)
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    """Waits for a child in a thread: an ended one stays a zombie until it is waited for."""
+    threading.Thread(target=process.wait, name=f"reap {process.pid}", daemon=True).start()
 
 
 def _prepare(ws: Workspace, spec: RunSpec, *, locked: bool = False) -> tuple[RunDir, int]:

@@ -22,6 +22,7 @@ COMMAND_ORDER = (
     "sample",
     "check",
     "monitor",
+    "notify",
     "memory",
     "corpus",
     "train",

@@ -18,8 +18,9 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from engine.alerts.silence import parse_quiet_hours
 from engine.core.config import save_settings
-from engine.core.errors import H2QError, error_text
+from engine.core.errors import H2QError, UsageProblem, error_text
 from engine.core.i18n import LANGUAGES, N_, _
 from engine.core.paths import Workspace
 from engine.core.pii_types import PII_TYPES
@@ -42,7 +43,7 @@ from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
 
 KEY_PREFIX = "key:"
 TYPE_PREFIX = "sensitive_types:"
-EMBEDDER, QUESTION = "embedder", "sample_question"
+EMBEDDER, QUESTION, QUIET_HOURS = "embedder", "sample_question", "quiet_hours"
 MAX_QUESTION = 200
 _TEXT_CELLS = 32
 """Cells of a text that is shown as a value."""
@@ -246,6 +247,8 @@ class SettingsScreen(ModalScreen[None]):
             self._ask_embedder()
         elif self._table.cursor_id == QUESTION:
             self._ask_question()
+        elif self._table.cursor_id == QUIET_HOURS:
+            self._ask_quiet_hours()
         else:
             self.action_change(1)
 
@@ -267,6 +270,15 @@ class SettingsScreen(ModalScreen[None]):
         answer = await self.app.push_screen_wait(dialog)
         if answer is not None:
             self._set(QUESTION, answer.strip()[:MAX_QUESTION])
+
+    @work(group="settings:ask", exclusive=True, exit_on_error=False)
+    async def _ask_quiet_hours(self) -> None:
+        dialog = LinePrompt(
+            _("Quiet hours, such as 22:00-07:00"), self.settings.quiet_hours, check=_quiet_hours_error
+        )
+        answer = await self.app.push_screen_wait(dialog)
+        if answer is not None:
+            self._set(QUIET_HOURS, answer.strip())
 
     def _embedder_error(self, answer: str) -> str:
         """Why `answer` is no embedder, "" if it may be one; `h2q-tui check` loads it."""
@@ -340,3 +352,12 @@ class SettingsScreen(ModalScreen[None]):
 
     def action_close(self) -> None:
         self.dismiss(None)
+
+
+def _quiet_hours_error(answer: str) -> str:
+    """Why `answer` is no span of quiet hours; "" if it is one, or empty."""
+    try:
+        parse_quiet_hours(answer)
+    except UsageProblem as problem:
+        return problem.message
+    return ""
