@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static, TextArea
 
 from engine.core.errors import H2QError
-from engine.core.i18n import _
+from engine.core.i18n import _, p_
 from engine.core.seeds import usable_seed
 from engine.inference.language_model import Sampling
 from tui.screens.ask import input_drained
@@ -65,7 +65,7 @@ class SamplingSheet(ModalScreen[ChatSettings | None]):
 
     def compose(self) -> ComposeResult:
         rows = (
-            ("temperature", _("temperature"), _("0 to 5; 0: the likeliest")),
+            ("temperature", p_("sampling", "temperature"), _("0 to 5; 0: the likeliest")),
             ("top-p", _("top-p"), _("0 to 1; 1: all tokens")),
             ("most", _("longest answer"), _("tokens; empty: what the model allows")),
             ("seed", _("seed"), _("empty: another one for each answer")),
