@@ -35,6 +35,7 @@ _STATIC = Path(textual_serve.__file__).parent / "static"
 STATIC_FILES = {
     "xterm.css": _STATIC / "css" / "xterm.css",
     "textual.js": _STATIC / "js" / "textual.js",
+    "page.js": shipped("data") / "web" / "page.js",
     "mono.ttf": _STATIC / "fonts" / "RobotoMono-VariableFont_wght.ttf",
 }
 """Everything that the page loads, by its name in the address."""
