@@ -18,7 +18,7 @@ from engine.serving import (
     openai_api,
     responses_api,
 )
-from engine.serving.errors import RequestRefused, refusal_of
+from engine.serving.errors import INTERNAL, RequestRefused, refusal_of
 from engine.serving.front import Front
 from engine.serving.replies import refusal
 from engine.serving.security import AccessRules, Gate
@@ -46,6 +46,11 @@ def make_app(ws: Workspace, rules: AccessRules) -> ASGIApp:
             request.url.path,
             RequestRefused(problem.status_code, words.get(problem.status_code, problem.detail)),
         )
+
+    @app.exception_handler(Exception)
+    async def faulty(request: Request, _problem: Exception) -> Response:
+        # It is raised again, to the gate, which logs it.
+        return refusal(request.url.path, RequestRefused(500, INTERNAL))
 
     @app.exception_handler(ClientDisconnect)
     async def left(_request: Request, _problem: ClientDisconnect) -> Response:

@@ -9,6 +9,8 @@ from typing import Any
 
 from engine.core.errors import BadInput, H2QError, ServiceUnreachable, UsageProblem
 
+INTERNAL = "internal error"
+"""What is said of a fault of the server itself."""
 TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
          413: "request_too_large", 503: "overloaded_error"}  # fmt: skip
 """Words of OpenAI and Anthropic for a status."""

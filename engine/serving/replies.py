@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from engine.core.errors import H2QError
-from engine.serving.errors import RequestRefused, error_body, refusal_of
+from engine.serving.errors import INTERNAL, RequestRefused, error_body, refusal_of
 from engine.serving.log import log
 
 JSON = "application/json; charset=utf-8"
@@ -83,7 +83,7 @@ class StreamedReply(Response):
                 first = await anext(items)
             except StopAsyncIteration:
                 first = b""
-            except (H2QError, RequestRefused) as problem:
+            except Exception as problem:
                 await refusal(scope["path"], _refused(problem))(scope, receive, send)
                 return
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -91,12 +91,8 @@ class StreamedReply(Response):
             try:
                 async for item in items:
                     await _send(send, item)
-            except (H2QError, RequestRefused) as problem:
-                await _send(send, self._failed(error_body(scope["path"], _refused(problem))))
             except Exception as problem:
-                log("".join(traceback.format_exception(problem)))
-                refused = RequestRefused(500, "internal error")
-                await _send(send, self._failed(error_body(scope["path"], refused)))
+                await _send(send, self._failed(error_body(scope["path"], _refused(problem))))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -119,4 +115,10 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def _refused(problem: Exception) -> RequestRefused:
-    return problem if isinstance(problem, RequestRefused) else refusal_of(problem)  # type: ignore[arg-type]
+    """What the client is told; the traceback of a fault goes to the log."""
+    if isinstance(problem, RequestRefused):
+        return problem
+    if isinstance(problem, H2QError):
+        return refusal_of(problem)
+    log("".join(traceback.format_exception(problem)))
+    return RequestRefused(500, INTERNAL)

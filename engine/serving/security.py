@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.models.ollama.running import OWN_SERVER
-from engine.serving.errors import RequestRefused
+from engine.serving.errors import INTERNAL, RequestRefused
 from engine.serving.log import log
 from engine.serving.replies import refusal
 
@@ -121,7 +121,7 @@ class Gate:
         except Exception as problem:
             log("".join(traceback.format_exception(problem)))
             if not started:
-                refused = RequestRefused(500, "internal error")
+                refused = RequestRefused(500, INTERNAL)
                 await refusal(scope["path"], refused)(scope, receive, send_marked)
 
 
