@@ -18,7 +18,7 @@ from engine.workspace.open import open_workspace
 from tests.tui.corpus_workspace import build
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import live_run
-from tests.tui.test_validate_tab import add_model, make_report, write_report
+from tests.tui.validation_reports import add_model, make_report, write_report
 from tui.actions import ACTIONS, BY_ID, EVERYWHERE, of_tab
 from tui.app.app import H2QApp
 from tui.app.read_only import LOOKING

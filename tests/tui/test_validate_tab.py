@@ -4,101 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
-from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from engine.core import files
-from engine.core.chat import Role
 from engine.core.local_time import local_time
 from engine.core.paths import Workspace
-from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
-from engine.models.card import CARD_FILE, ModelCard, encode_card
 from engine.models.registry import in_use, promote
 from engine.validation.report import (
-    AnswerPair,
-    CaseScore,
-    Measure,
-    ModelScore,
-    ValidationReport,
-    Verdict,
     WorstTenth,
     list_reports,
-    load_report,
     newest_report,
 )
 from engine.validation.sequential import alpha_for
-from engine.validation.votes import new_is_left
 from tests.tui.helpers import text_of, until
+from tests.tui.validation_reports import add_model, make_report, measure, opened, write_report
 from tui.app.app import H2QApp
 from tui.tabs.validate.cases import compare
 from tui.tabs.validate.measures import better, facts_lines, interval
-from tui.tabs.validate.tab import ValidateTab
 from tui.terminal.glyphs import ASCII, UNICODE
-
-
-def measure(name: str, base: float, new: float, low: float, high: float, unit: str = "bits/byte") -> Measure:
-    return Measure(name=name, unit=unit, base=base, new=new, delta=new - base, low=low, high=high)
-
-
-def make_report(decision: str = "keep", cases: int = 6) -> ValidationReport:
-    return ValidationReport(
-        run_id="1120-220400-aa",
-        created_at=1.0,
-        window_id=1,
-        verdict=Verdict(
-            decision=decision,
-            n_cases=cases,
-            n_groups=cases,
-            base=ModelScore(name="native-1", nll_per_byte=0.84, bits_per_byte=1.214),
-            new=ModelScore(name="native-2", nll_per_byte=0.83, bits_per_byte=1.209),
-            delta=0.005,
-            p_value=0.21,
-            alpha=0.025,
-            look=1,
-            ci95=(-0.01, 0.02),
-            needed_cases=34,
-            sentence="KEEP BASE — 0.6 % better, p = 0.21. About 34 more conversations would decide it.",
-        ),
-        measures=[
-            measure("nll", 1.214, 1.209, -0.012, 0.002),
-            measure("general", 1.302, 1.350, 0.03, 0.06),
-            measure("general novel", 1.302, 1.204, -0.12, -0.08),
-        ],
-        answers=[
-            AnswerPair(question="[red]怎么[/]重置?", wanted="设置里", base="the old way", new="the new way")
-        ],
-        cases=[
-            CaseScore(conversation=f"c{n}", cluster=f"k{n}", bytes=100, base=1.0, new=1.0 + (n - 2) / 10)
-            for n in range(cases)
-        ],
-    )
-
-
-def add_model(ws: Workspace, name: str, created: float) -> None:
-    folder = ws.models / name
-    folder.mkdir(parents=True)
-    weights = name.encode()
-    (folder / "model.safetensors").write_bytes(weights)
-    card = ModelCard(
-        name=name,
-        mode="native",
-        created_at=created,
-        parameters=1,
-        context=64,
-        weights_sha256=sha256(weights).hexdigest(),
-    )
-    (folder / CARD_FILE).write_bytes(encode_card(card))
-
-
-def write_report(ws: Workspace, report: ValidationReport | None, name: str = "1") -> Path:
-    file = ws.training / f"report_{name}.json"
-    files.write_bytes(file, msgspec.json.encode({"run_id": "x", "validation": report}))
-    return file
 
 
 @pytest.fixture
@@ -106,18 +32,6 @@ def ws(tmp_path: Path) -> Workspace:
     workspace = Workspace(tmp_path)
     workspace.training.mkdir(parents=True)
     return workspace
-
-
-def gain_shown(tab: ValidateTab) -> float:
-    assert tab.cases.deck.current is not None
-    return tab.cases.deck.current.gain
-
-
-async def opened(app: H2QApp) -> ValidateTab:
-    await app.show_tab("validate")
-    tab = app.tab
-    assert isinstance(tab, ValidateTab)
-    return tab
 
 
 async def test_the_verdict_the_measures_and_the_first_question_are_shown(ws: Workspace) -> None:
@@ -133,55 +47,6 @@ async def test_the_verdict_the_measures_and_the_first_question_are_shown(ws: Wor
         assert "−0.005" in shown
         assert "[red]怎么[/]重置?" in shown
         assert "Your question 1 of 1" in shown
-
-
-async def test_wins_and_losses_are_stepped_through_with_their_conversation(ws: Workspace) -> None:
-    with MemoryStore(ws.memory_db) as store:
-        turns = (
-            Turn(role=Role.USER, text="Explain paging"),
-            Turn(role=Role.ASSISTANT, text="A table of pages"),
-        )
-        store.add([Conversation(id="c0", source="text", turns=turns)], "text", "x")
-    write_report(ws, make_report())
-    app = H2QApp(ws)
-    async with app.run_test(size=(120, 40)) as pilot:
-        tab = await opened(app)
-        await until(pilot, lambda: tab.report is not None)
-        await pilot.press("w")
-        await until(pilot, lambda: "Explain paging" in text_of(app))
-        assert gain_shown(tab) == pytest.approx(0.2 / math.log(2))
-        assert "A table of pages" in text_of(app)
-        await pilot.press("W")
-        assert gain_shown(tab) == pytest.approx(-0.3 / math.log(2)), "the worst loss stands first"
-        await until(pilot, lambda: "is no longer in" in text_of(app))
-        await pilot.press("left")
-        assert gain_shown(tab) == pytest.approx(0.0)
-
-
-async def test_every_case_is_reached_again_whatever_was_shown_between(ws: Workspace) -> None:
-    write_report(ws, make_report())
-    app = H2QApp(ws)
-    async with app.run_test(size=(80, 24)) as pilot:
-        tab = await opened(app)
-        await until(pilot, lambda: tab.report is not None)
-        seen: list[str] = []
-        for key in ("w", "right", "W", "right", "w", "w", "W", "W"):
-            await pilot.press(key)
-            await pilot.pause()
-            assert tab.cases.deck.current is not None
-            seen.append(f"{tab.cases.deck.group} {tab.cases.deck.current.number}")
-        assert seen == [
-            "wins 1",
-            "wins 2",
-            "losses 1",
-            "losses 2",
-            "wins 2",
-            "questions 1",
-            "losses 2",
-            "questions 1",
-        ]
-        assert "[questions 1]" in text_of(app)
-        assert "w +2 W −4" in text_of(app)
 
 
 async def test_the_verdicts_are_walked_through_and_the_model_in_use_stands_above(ws: Workspace) -> None:
@@ -207,51 +72,6 @@ async def test_the_verdicts_are_walked_through_and_the_model_in_use_stands_above
         assert "PROMOTE — " in text_of(app)
         await pilot.press("home")
         await until(pilot, lambda: "native-3 has not been judged against native-2 yet." in text_of(app))
-
-
-@pytest.mark.parametrize("key", ["[", "]", "="])
-async def test_a_blind_vote_hides_the_sides_stays_in_the_report_and_can_be_undone(
-    ws: Workspace, key: str
-) -> None:
-    file = write_report(ws, make_report())
-    app = H2QApp(ws)
-    async with app.run_test(size=(120, 40)) as pilot:
-        tab = await opened(app)
-        await until(pilot, lambda: "Which is better?" in text_of(app))
-        panel = tab.cases.view.plain_text
-        assert "Base" not in panel and "New" not in panel, "whose answer it is stays hidden"
-        left_is_new = panel.index("the new way") < panel.index("the old way")
-        await pilot.press(key)
-        await until(pilot, lambda: "Base" in tab.cases.view.plain_text)
-        expected = "equal" if key == "=" else "new" if (key == "[") == left_is_new else "base"
-        stored = load_report(file)
-        assert stored is not None and [vote.choice for vote in stored.votes] == [expected]
-        assert "Blind votes:" in text_of(app)
-        assert json.loads(file.read_bytes())["run_id"] == "x", "other fields of the report stay"
-        await pilot.press("u")
-        await until(pilot, lambda: "Which is better?" in text_of(app))
-        stored = load_report(file)
-        assert stored is not None and stored.votes == []
-
-
-async def test_what_was_shown_by_d_is_not_voted_on(ws: Workspace) -> None:
-    file = write_report(ws, make_report())
-    app = H2QApp(ws)
-    async with app.run_test(size=(120, 40)) as pilot:
-        tab = await opened(app)
-        await until(pilot, lambda: "Which is better?" in text_of(app))
-        await pilot.press("d")
-        await until(pilot, lambda: "Base" in tab.cases.view.plain_text)
-        await pilot.press("[")
-        await pilot.pause()
-        stored = load_report(file)
-        assert stored is not None and stored.votes == []
-
-
-def test_sides_are_shuffled_by_case_and_the_same_each_time() -> None:
-    sides = [new_is_left("1120-220400-aa", f"c{n}") for n in range(200)]
-    assert sides == [new_is_left("1120-220400-aa", f"c{n}") for n in range(200)]
-    assert 70 < sum(sides) < 130
 
 
 async def test_a_verdict_is_exported(ws: Workspace) -> None:
@@ -356,8 +176,8 @@ async def test_no_line_is_wider_than_its_panel(ws: Workspace, size: tuple[int, i
 
 def test_a_comparison_marks_only_what_differs() -> None:
     base, new = compare("the old way 中文", "the new way 中国")
-    assert [piece.text for piece in base if piece.kind] == ["old", "文"]
-    assert [piece.text for piece in new if piece.kind] == ["new", "国"]
+    assert [piece.text for piece in base if piece.kind == "removed"] == ["old", "文"]
+    assert [piece.text for piece in new if piece.kind == "added"] == ["new", "国"]
     assert "".join(piece.text for piece in base) == "the old way 中文"
 
 

@@ -19,7 +19,7 @@ from engine.validation.report import AnswerPair, BlindVote, ValidationReport, de
 from engine.validation.summary_text import plain_sentences
 from engine.validation.verdict_export import export_verdict, verdict_folder
 from engine.validation.votes import case_key, new_is_left, remove_vote, save_vote
-from tests.tui.test_validate_tab import make_report
+from tests.tui.validation_reports import make_report
 
 SAMPLE_KEYS = {
     "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash", "prompt_hash",

@@ -10,7 +10,7 @@ import pytest
 
 from engine.core.paths import Workspace
 from tests.cli import CliResult, run_cli
-from tests.tui.test_validate_tab import make_report, write_report
+from tests.tui.validation_reports import make_report, write_report
 
 
 @pytest.fixture

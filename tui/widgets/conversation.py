@@ -21,7 +21,8 @@ LONGEST = 60_000
 
 
 class StyledSpan(NamedTuple):
-    """Text from data in one style: "" (plain), "dim", "redacted", "success", "trained", "warning", "error" or "head"."""
+    """Text from data in one style: "" (plain), "dim", "redacted", "success", "trained", "warning", "error", "head", or of a
+    difference "removed" or "added"."""
 
     text: str
     kind: str = ""
@@ -150,12 +151,16 @@ class ConversationView(LineView):
         "conversation--error",
         "conversation--head",
         "conversation--trained",
+        "conversation--removed",
+        "conversation--added",
     }
     DEFAULT_CSS = """
     ConversationView > .conversation--dim { text-style: dim; }
     ConversationView > .conversation--redacted { color: $text-warning; text-style: bold; }
     ConversationView > .conversation--success { color: $text-success; }
     ConversationView > .conversation--trained { color: $text-success; text-style: underline; }
+    ConversationView > .conversation--removed { color: $text-warning; text-style: underline; }
+    ConversationView > .conversation--added { color: $text-success; text-style: underline; }
     ConversationView > .conversation--warning { color: $text-warning; }
     ConversationView > .conversation--error { color: $text-error; }
     ConversationView > .conversation--head { color: $text-accent; text-style: bold; }

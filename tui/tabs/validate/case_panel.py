@@ -61,8 +61,8 @@ class CasePanel:
     def draw(self, conversations: Mapping[str, Conversation | None]) -> None:
         """Draws the case; `conversations` are those that were read, None where memory has one no more."""
         case = self.deck.current
-        title = case.title() if case is not None else ""
-        self.view.border_subtitle = safe(f"{title} · [ ] =" if self.blind else title)
+        title = f"‹ {case.title()} ›" if case is not None else ""
+        self.view.border_subtitle = safe(f"{title} [ ] =" if self.blind else title)
         self.draw_switch()
         if case is None:
             self.view.set_blocks([])
@@ -87,7 +87,7 @@ class CasePanel:
         self.view.border_title = Content(" ").join(parts)
 
     def _sides(self, case: CaseEntry) -> Sides:
-        if self._verdict is None or not case.is_question:
+        if self._verdict is None or not case.key:
             return Sides(diff=self._diff)
         report = self._verdict.report
         vote = vote_on(report, case.key)

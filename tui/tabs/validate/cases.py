@@ -41,16 +41,12 @@ class CaseEntry:
     answer: AnswerPair | None = None
     score: CaseScore | None = None
     key: str = ""
-    """Of an answered question: its name in blind votes."""
+    """Its name in blind votes where one of the questions is about it, also among wins and losses."""
 
     @property
     def conversation(self) -> str:
         """Id of the conversation, "" for an answered question."""
         return self.score.conversation if self.score is not None else ""
-
-    @property
-    def is_question(self) -> bool:
-        return self.score is None
 
     def title(self) -> str:
         """Its number and its gain."""
@@ -117,6 +113,7 @@ def list_cases(report: ValidationReport) -> dict[CaseGroup, list[CaseEntry]]:
     """The answered questions, the wins from the largest, and the losses from the worst; no gain is no win."""
     asked = [n for n, answer in enumerate(report.answers, 1) if answer.shown_as == "question"]
     answers = {answer.conversation: answer for answer in report.answers if answer.conversation}
+    keys = {report.answers[n - 1].conversation: case_key(report, n) for n in asked}
     groups = {cluster: n for n, cluster in enumerate(dict.fromkeys(case.cluster for case in report.cases), 1)}
     ordered = sorted(report.cases, key=lambda case: case.new - case.base)
     wins = [case for case in ordered if case.new < case.base]
@@ -131,6 +128,7 @@ def list_cases(report: ValidationReport) -> dict[CaseGroup, list[CaseEntry]]:
                 (score.base - score.new) / math.log(2),
                 answers.get(score.conversation),
                 score,
+                keys.get(score.conversation, ""),
             )
             for number, score in enumerate(cases, 1)
         ]
@@ -262,9 +260,9 @@ def compare(base: str, new: str) -> tuple[tuple[StyledSpan, ...], tuple[StyledSp
     for kind, a, b, c, d in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
         same = kind == "equal"
         if b > a:
-            first.append(StyledSpan("".join(left[a:b]), "" if same else "warning"))
+            first.append(StyledSpan("".join(left[a:b]), "" if same else "removed"))
         if d > c:
-            second.append(StyledSpan("".join(right[c:d]), "" if same else "success"))
+            second.append(StyledSpan("".join(right[c:d]), "" if same else "added"))
     first.append(StyledSpan(base[DIFF_CHARACTERS:]))
     second.append(StyledSpan(new[DIFF_CHARACTERS:]))
     return tuple(first), tuple(second)

@@ -137,7 +137,7 @@ def interval(measure: Measure, width: int, glyphs: Glyphs, reach: float = 0.0) -
 def measures_text(report: ValidationReport, width: int, glyphs: Glyphs) -> Content:
     """The panel: what changed for the person, the table, and the details of the verdict."""
     parts = [
-        safe(" ".join(plain_sentences(report))),
+        Content("\n").join([safe(line) for line in plain_sentences(report)]),
         measure_table(report, width, glyphs),
         Content("\n").join([safe(line, "$foreground-muted") for line in facts_lines(report)]),
     ]
