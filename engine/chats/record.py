@@ -184,6 +184,10 @@ class ChatRecord(msgspec.Struct, kw_only=True):
         """The beginning of the first question, on one line."""
         return one_line_title(self.exchanges[0].question) if self.exchanges else ""
 
+    def place_of(self, exchange: ChatExchange) -> int:
+        """Its index; -1 for one that was erased."""
+        return next((at for at, one in enumerate(self.exchanges) if one is exchange), -1)
+
     def ask(self, question: str, now: float | None = None) -> ChatExchange:
         """A new exchange, without its answer."""
         exchange = ChatExchange(question=question, asked_at=time.time() if now is None else now)

@@ -111,6 +111,8 @@ def read_chat(path: Path) -> ChatRecord:
         record = _DECODER.decode(path.read_bytes())
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise BadInput(_("this file is not a chat"), path=path) from None
+    # A copy of a file is a chat of its own.
+    record.id = path.stem
     for exchange in record.exchanges:
         _repair(exchange)
     return record
@@ -136,6 +138,11 @@ def read_chats(workspace: Workspace) -> Iterator[ChatRecord]:
             yield read_chat(path)
         except (OSError, BadInput):
             continue
+
+
+def count_chats(workspace: Workspace) -> int:
+    """Number of files of chats; none is read."""
+    return sum(1 for _path in chats_folder(workspace).glob("*.json"))
 
 
 def find_chats(workspace: Workspace, text: str = "") -> list[ChatSummary]:

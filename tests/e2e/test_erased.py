@@ -46,7 +46,7 @@ NO_TEXT = {
     "verdicts show": "only reads",
     "verdicts export": "writes what a report holds; test_verdict_export erases it",
     "rollback": "writes the name of a model",
-    "chat": "adds what was said as `memory add` does",
+    "chat": "keeps chats, which test_chats and test_chat_tab erase",
     "export": "writes weights and figures",
     "backup list": "writes nothing",
     "memory stats": "writes nothing",

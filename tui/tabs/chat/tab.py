@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
@@ -11,7 +13,7 @@ from textual.content import Content
 from textual.message import Message
 
 from engine.chats.record import ChatExchange, ChatRecord
-from engine.chats.store import ChatStore, find_chats
+from engine.chats.store import ChatStore, count_chats
 from engine.core.errors import H2QError, error_text
 from engine.core.i18n import N_, _
 from engine.inference.client import InferenceClient
@@ -119,13 +121,24 @@ class ChatTab(Tab):
     def runs_changed(self) -> None:
         self._load()
 
+    def on_unmount(self) -> None:
+        """The app is left within an answer: what has come of it is written."""
+        if self.answering.is_on:
+            with contextlib.suppress(OSError):
+                self.store.save(self.record, time.time())
+
+    def footer_label(self, action: AppAction) -> str:
+        if action.verb == "compare" and self.choice.other:
+            return _("one model")
+        return super().footer_label(action)
+
     # Models
 
     @work(group="chat:models", exclusive=True, exit_on_error=False)
     async def _load(self) -> None:
         models = await asyncio.to_thread(reader.read_models, self.workspace)
-        chats = await asyncio.to_thread(find_chats, self.workspace)
-        self.post_message(self.ModelsRead(models, len(chats)))
+        chats = await asyncio.to_thread(count_chats, self.workspace)
+        self.post_message(self.ModelsRead(models, chats))
 
     @on(ModelsRead)
     def _models_read(self, message: ModelsRead) -> None:
@@ -211,13 +224,13 @@ class ChatTab(Tab):
             self.answering.end()
 
     def paint(self, exchange: ChatExchange, version: int, text: str) -> None:
-        self.view.grow(self.record.exchanges.index(exchange), version, text)
+        self.view.grow(self.record.place_of(exchange), version, text)
 
     def answer_closed(self, exchange: ChatExchange) -> None:
         """Draws and stores the exchange as it ended."""
         self._flusher.pause()
         if self.is_mounted:
-            self.view.redraw(self.record.exchanges.index(exchange))
+            self.view.redraw(self.record.place_of(exchange))
         self.save()
         self.draw_status()
         self.host.refresh_footer()
@@ -272,7 +285,7 @@ class ChatTab(Tab):
         """Draws the exchange that keys act on again."""
         exchange = self.exchange
         if exchange is not None:
-            self.view.redraw(self.record.exchanges.index(exchange))
+            self.view.redraw(self.record.place_of(exchange))
         self.draw_status()
         self.host.refresh_footer()
 

@@ -121,7 +121,7 @@ class TurnActions:
             tab.show_message(message, "success")
             tab.save()
         if record is tab.record:
-            tab.view.redraw(record.exchanges.index(exchange))
+            tab.view.redraw(record.place_of(exchange))
         tab.host.refresh_footer()
 
     def edit(self) -> None:
