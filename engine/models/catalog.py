@@ -19,6 +19,7 @@ from engine.models.gguf.header import GgufSummary, read_summary
 from engine.models.hf_directory import read_directory
 from engine.models.hub_cache import list_hub
 from engine.models.ollama.layout import full_tag
+from engine.models.ollama.model_store import ModelStore
 from engine.models.ollama.running import installed_models
 from engine.models.ollama.store import find_gguf, installed_tags, is_own
 from engine.models.registry import find_model, list_models
@@ -161,8 +162,15 @@ def _trained(ws: Workspace, card: ModelCard) -> ListedModel:
 def _served(ws: Workspace, card: ModelCard, folder: Path) -> ListedModel:
     """A model that is a tag of the workspace's own store."""
     row = _of_ollama(ws, card.served, readable=True)
+    try:
+        layers = ModelStore(ws).find(card.served).manifest.layers
+    except BadInput:
+        layers = ()
     return replace(
         row,
+        # As of an adapter: what stands beside the weights of the base.
+        bytes=sum(layer.size for layer in layers if layer.kind != "model"),
+        parameters=0,
         name=card.name,
         kind=ModelKind.SERVED,
         origin=ModelOrigin.WORKSPACE,

@@ -241,3 +241,33 @@ def test_parameters_are_written_as_ollama_writes_them(count: int, text: str) -> 
 )
 def test_no_name_leaves_the_folder_of_the_manifests(tmp_path: Path, tag: str) -> None:
     assert manifest_path(tmp_path, tag) is None
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_creation_that_ends_at_any_write_leaves_the_old_model_whole_and_nothing_beside_it(
+    ws: Workspace, gguf: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    make(ws, CreateRequest("mine", from_=str(gguf), system="first"))
+    before, calls, replace = entries(ws), 0, Path.replace
+
+    def stopped(path: Path, target: Path) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", stopped)
+    request = CreateRequest(
+        "mine", from_=str(gguf), system="second", messages=TURNS, parameters={"num_ctx": 99}
+    )
+    with pytest.raises(KeyboardInterrupt):
+        make(ws, request)
+    monkeypatch.setattr(Path, "replace", replace)
+    assert find_base(ws, "mine").system == "first"
+    store = ModelStore(ws)
+    with store.locked():
+        store.sweep(now=store.find("mine").modified_at + 1e6)
+    assert entries(ws) == before
+    make(ws, request)
+    assert find_base(ws, "mine").system == "second"
