@@ -114,6 +114,17 @@ _HEALTH = actions_of(
     AppAction(
         "health.clear", "c C", N_("clear"), "health", footer=True, help=N_("Clear the history of the bars.")
     ),
+    AppAction("health.ack", "a", N_("acknowledge"), "health", "h2q-tui notify ack", footer=True),
+    AppAction(
+        "health.mute",
+        "m",
+        N_("mute"),
+        "health",
+        "h2q-tui notify mute --for 8h",
+        footer=True,
+        help=N_("Hold back alerts for eight hours, or end that; critical ones are sent."),
+    ),
+    AppAction("health.test", "T", N_("test channels"), "health", "h2q-tui notify test"),
     AppAction("health.stop", "x", N_("end run"), "health", "h2q-tui runs stop ID", footer=True),
 )
 

@@ -20,7 +20,7 @@ from engine.alerts.diagnosis import causes_text
 from engine.alerts.machine_rules import observe_machine
 from engine.alerts.message import MessagePlace, compose
 from engine.alerts.readings import AlertLevel, MachineReading, Observation, ObservationState, RunReading
-from engine.alerts.run_rules import observe_run
+from engine.alerts.run_rules import observe_gone, observe_run
 from engine.alerts.silence import Silence, is_quiet, parse_quiet_hours
 from engine.alerts.store import AlertStore
 from engine.core.errors import UsageProblem
@@ -32,6 +32,7 @@ def observations(
 ) -> Iterator[Observation]:
     """What all rules find in the readings of one moment."""
     yield from observe_machine(machine, runs, firing)
+    yield from observe_gone(runs, firing)
     for run in runs:
         for one in observe_run(run, machine.t, firing):
             if one.rule == rules.RUN_SLOW.id and one.state is ObservationState.BAD:

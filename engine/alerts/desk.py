@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
 
-from engine.alerts.alert_state import AlertState, acknowledge
+from engine.alerts.alert_state import AlertState, Notice, NoticeKind, acknowledge
 from engine.alerts.channels import KINDS
 from engine.alerts.credentials import save_secrets
+from engine.alerts.message import AlertMessage, MessagePlace, compose
 from engine.alerts.readings import AlertLevel
 from engine.alerts.store import AlertStore, OutboxRow, ToldNotice
 from engine.core.config import load_settings, save_settings
-from engine.core.errors import UsageProblem
+from engine.core.errors import H2QError, UsageProblem
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 
@@ -141,10 +143,41 @@ def remove_channel(workspace: Workspace, name: str) -> None:
             store.drop_channel(name)
 
 
-def test_row(title: str, text: str, html: str) -> OutboxRow:
+def muted_until(workspace: Workspace, now: float | None = None) -> float | None:
+    """When the mute of everything ends; None without one."""
+    now = time.time() if now is None else now
+    if not AlertStore.exists(workspace):
+        return None
+    with AlertStore(workspace) as store:
+        return max((mute.until for mute in store.mutes(now) if mute.pattern == "*"), default=None)
+
+
+def send_tests(workspace: Workspace, names: Sequence[str] = ()) -> dict[str, str]:
+    """Sends a test message to the channels `names`, to all without any; returns the error of each, "" for success.
+
+    Raises UsageProblem when there is no channel. It takes as long as the servers do.
+    """
+    from engine.alerts.delivery import open_channel, send
+
+    settings = load_settings(workspace)
+    names = names or list(settings.alert_channels)
+    if not names:
+        raise UsageProblem(_("there is no channel yet"), hint="h2q-tui notify setup")
+    notice = Notice(kind=NoticeKind.TEST, level=AlertLevel.INFO, at=time.time(), states=())
+    made = compose(notice, MessagePlace(host=socket.gethostname(), folder=workspace.root))
+    results = {}
+    for name in names:
+        try:
+            results[name] = send(open_channel(workspace, settings, name), _test_row(made))
+        except H2QError as problem:
+            results[name] = str(problem)
+    return results
+
+
+def _test_row(made: AlertMessage) -> OutboxRow:
     """A message that is sent without standing in the outbox."""
     now = time.time()
     return OutboxRow(
-        id=0, channel="", level=AlertLevel.INFO, title=title, text=text, html=html, short=title, created_at=now,
-        attempts=0, next_at=now, sent_at=None, given_up_at=None, error="",
+        id=0, channel="", level=made.level, title=made.title, text=made.text, html=made.html, short=made.short,
+        created_at=now, attempts=0, next_at=now, sent_at=None, given_up_at=None, error="",
     )  # fmt: skip

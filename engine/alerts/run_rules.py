@@ -32,15 +32,51 @@ BUDGET_OVER = 1.02
 _MORTAL = frozenset({Fault.MEMORY, Fault.DEVICE, Fault.DISK})
 
 
+WORK_RULES = (
+    rules.RUN_SILENT,
+    rules.RUN_STALLED,
+    rules.RUN_DIVERGED,
+    rules.RUN_NOT_FINITE,
+    rules.RUN_LOSS_RISES,
+    rules.RUN_CHECKPOINT,
+    rules.RUN_BUDGET,
+    rules.RUN_PAUSED,
+    rules.RUN_SLOW,
+)
+"""They are about a run at work."""
+
+
 def observe_run(run: RunReading, now: float, firing: Collection[str] = ()) -> Iterator[Observation]:
     """What the rules find about `run` at `now`, in seconds since the epoch. `firing`: as in `observe_machine`."""
-    over = run.over or not run.alive
     yield from _end(run)
-    for rule, bad, figures in _at_work(run, now, firing):
-        state = ObservationState.MOOT if over else ObservationState.BAD if bad else ObservationState.GOOD
-        since = _since(run, rule) if bad else None
-        yield Observation(rule=rule.id, subject=run.run_id, state=state, since=since, figures=figures)
+    if run.over or not run.alive:
+        # What was said of it at work ends without a word: its end is told.
+        for rule in WORK_RULES:
+            yield Observation(rule=rule.id, subject=run.run_id, state=ObservationState.MOOT)
+    else:
+        for rule, bad, figures in _at_work(run, now, firing):
+            state = ObservationState.BAD if bad else ObservationState.GOOD
+            since = _since(run, rule) if bad else None
+            yield Observation(rule=rule.id, subject=run.run_id, state=state, since=since, figures=figures)
     yield from _happened(run)
+
+
+def observe_gone(runs: Collection[RunReading], firing: Collection[str]) -> Iterator[Observation]:
+    """What becomes of alerts about runs that are not watched any more, as after their folder was deleted.
+
+    A failure ends when another run is at work or done; all else says nothing any more.
+    """
+    known = {run.run_id for run in runs}
+    followed = any((run.alive and not run.over) or run.status is RunStatus.DONE for run in runs)
+    ends = {rules.RUN_FAILED.id, rules.RUN_DIED.id}
+    for fingerprint in firing:
+        rule, _colon, subject = fingerprint.partition(":")
+        if not subject or subject in known or rule not in rules.RULES:
+            continue
+        if rule not in ends:
+            yield Observation(rule=rule, subject=subject, state=ObservationState.MOOT)
+        elif followed:
+            yield Observation(rule=rule, subject=subject, state=ObservationState.GOOD)
 
 
 def _end(run: RunReading) -> Iterator[Observation]:

@@ -128,9 +128,7 @@ def _paused(figures: Figures, run: str) -> Made:
 def _slow(figures: Figures, run: str) -> Made:
     speed, usual = number(figures, "tokens_per_s"), number(figures, "usual")
     drop = with_percent(f"−{100 * (1 - speed / usual):.0f}") if usual else "–"
-    what = _("{speed} tok/s instead of {usual} ({drop})").format(
-        speed=format_rate(speed), usual=format_rate(usual), drop=drop
-    )
+    what = _("{speed} tok/s instead of {usual}").format(speed=format_rate(speed), usual=format_rate(usual))
     cause = str(figures.get("cause", ""))
     return (
         _("tokens/s {drop}").format(drop=drop),

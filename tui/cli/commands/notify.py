@@ -356,27 +356,10 @@ def _prompt(text: str, *, default: str | None = None, hidden: bool = False) -> s
 
 def _send_tests(ws: Workspace, names: list[str]) -> None:
     """Sends a test message to each channel and prints what became of it. Ends with exit code 4 when one failed."""
-    import socket
-    import time
+    from engine.alerts.desk import send_tests
 
-    from engine.alerts.alert_state import Notice, NoticeKind
-    from engine.alerts.delivery import open_channel, send
-    from engine.alerts.desk import test_row
-    from engine.alerts.message import MessagePlace, compose
-    from engine.alerts.readings import AlertLevel
-    from engine.core.config import load_settings
-    from engine.core.errors import H2QError
-
-    settings = load_settings(ws)
-    notice = Notice(kind=NoticeKind.TEST, level=AlertLevel.INFO, at=time.time(), states=())
-    made = compose(notice, MessagePlace(host=socket.gethostname(), folder=ws.root))
-    results = {}
-    for name in names:
-        try:
-            error = send(open_channel(ws, settings, name), test_row(made.title, made.text, made.html))
-        except H2QError as problem:
-            error = str(problem)
-        results[name] = error
+    results = send_tests(ws, names)
+    for name, error in results.items():
         output.echo(colon(name, _("sent") if not error else _("not sent: {error}").format(error=error)))
     if session.options.json:
         output.echo_json({"sent": {name: not error for name, error in results.items()}, "errors": results})

@@ -12,6 +12,7 @@ from engine.inference.protocol import ServiceStatus
 from engine.machine.probes import MachineSample
 from engine.runs.event_text import budget_reason_text, format_duration, format_figure, format_rate
 from engine.runs.view import RunView
+from tui.tabs.health.graph import area, scaled
 from tui.terminal.capabilities import Terminal
 from tui.terminal.glyphs import STATUS_STYLE, Glyphs
 from tui.terminal.text import one_line
@@ -35,12 +36,21 @@ def level(share: float) -> str:
 
 
 def cpu(
-    snapshot: MachineSample, history: Sequence[Sequence[float]], glyphs: Glyphs, width: int
+    snapshot: MachineSample,
+    history: Sequence[Sequence[float]],
+    glyphs: Glyphs,
+    width: int,
+    graph_rows: int = 0,
 ) -> list[Content]:
-    """A line for each core: its bars, newest on the right, and its share; then load and temperature."""
+    """With `graph_rows` an area graph of all cores together, else a line of bars for each core; then load and temperature."""
     lines: list[Content] = []
     if snapshot.cpu_percent is None:
         lines.append(unknown())
+    elif graph_rows > 0:
+        means = [sum(values) / len(values) / 100 for values in history if values]
+        lines += graph_lines(means, glyphs, width, graph_rows, "$text-accent")
+        shares = " ".join(f"{share:.0f}" for share in snapshot.cpu_percent[:16])
+        lines.append(Content(_("cores {shares}").format(shares=with_percent(shares))))
     else:
         room = max(4, min(60, width - 10))
         for core, share in enumerate(snapshot.cpu_percent):
@@ -49,9 +59,15 @@ def cpu(
             lines.append(
                 Content.assemble(f"{core:2d} ", (bars, "$text-accent"), " " + with_percent(f"{share:3.0f}"))
             )
-    lines.append(Content(_("load {load}").format(load=_load(snapshot))))
-    lines.append(_heat(snapshot))
+    lines.append(Content(_("load {load}").format(load=_load(snapshot)) + "  ").append(_heat(snapshot)))
     return lines
+
+
+def graph_lines(
+    values: Sequence[float | None], glyphs: Glyphs, width: int, rows: int, style: str
+) -> list[Content]:
+    """An area graph as Content, two cells narrower than the panel."""
+    return [Content.styled(line, style) for line in area(values, width - 2, rows, glyphs)]
 
 
 def _load(snapshot: MachineSample) -> str:
@@ -60,15 +76,21 @@ def _load(snapshot: MachineSample) -> str:
 
 def _heat(snapshot: MachineSample) -> Content:
     if snapshot.temperature_c is None:
-        return Content.styled(_("temperature unknown"), "$foreground-muted")
+        return Content.styled("– °C", "$foreground-muted")
     heat = snapshot.temperature_c
     style = "$text-error" if heat >= 95 else "$text-warning" if heat >= 85 else ""
     return Content.styled(_("{heat:.0f} °C").format(heat=heat), style)
 
 
-def memory(snapshot: MachineSample, glyphs: Glyphs, width: int) -> list[Content]:
-    """Used of total with a bar, and the swap."""
-    lines: list[Content] = []
+def memory(
+    snapshot: MachineSample,
+    glyphs: Glyphs,
+    width: int,
+    history: Sequence[float | None] = (),
+    graph_rows: int = 0,
+) -> list[Content]:
+    """With `graph_rows` an area graph of the shares in `history`; used of total with a bar, and the swap."""
+    lines = graph_lines(history, glyphs, width, graph_rows, "$text-success")
     if snapshot.memory_used is None or not snapshot.memory_total:
         lines.append(unknown())
     else:
@@ -110,9 +132,17 @@ def disk(snapshot: MachineSample) -> list[Content]:
 
 
 def training(
-    view: RunView | None, run_id: str, snapshot: MachineSample, glyphs: Glyphs, *, now: float
+    view: RunView | None,
+    run_id: str,
+    snapshot: MachineSample,
+    glyphs: Glyphs,
+    *,
+    now: float,
+    speeds: Sequence[float | None] = (),
+    width: int = 0,
+    graph_rows: int = 0,
 ) -> list[Content]:
-    """The run in progress, its own memory measured here, and the time since its last event."""
+    """The run in progress, its own memory measured here, and the time since its last event; with `graph_rows` its speed."""
     if view is None:
         return [
             Content.styled(_("nothing running"), "$foreground-muted"),
@@ -123,7 +153,7 @@ def training(
     )
     if view.phase:
         head = head.append(_("step {step} of {steps}").format(step=view.step, steps=view.max_steps))
-    lines = [head]
+    lines = [*graph_lines(scaled(speeds), glyphs, width, graph_rows, "$text-warning"), head]
     if view.phase:
         speed = "–" if view.tokens_per_s is None else format_rate(view.tokens_per_s)
         lines.append(

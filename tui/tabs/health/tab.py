@@ -1,8 +1,9 @@
-"""The Health tab: the machine, the run on it, and the limits of the app. It samples only while it is shown."""
+"""The Health tab: the machine, the run on it, the limits of the app, and alerts. It samples only while it is shown."""
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -15,8 +16,20 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 
+from engine.alerts.collect import MachineCollector
+from engine.alerts.desk import (
+    acknowledge_alerts,
+    mute_alerts,
+    muted_until,
+    open_alerts,
+    send_tests,
+    told_notices,
+)
+from engine.alerts.diagnosis import diagnose
+from engine.alerts.run_collect import RunCollector
 from engine.core.errors import H2QError
-from engine.core.i18n import N_, _
+from engine.core.i18n import N_, _, colon, n_
+from engine.core.local_time import local_time
 from engine.health.limits import find_limits
 from engine.inference.client import InferenceClient
 from engine.inference.protocol import ServiceStatus
@@ -27,7 +40,8 @@ from tui.actions import AppAction
 from tui.host.run_follower import RunUpdated
 from tui.screens.ask import Confirm
 from tui.tabs.base import Tab
-from tui.tabs.health import panels_text
+from tui.tabs.health import alerts_text, panels_text
+from tui.tabs.health.alerts_text import AlertBoard
 from tui.terminal.text import safe
 from tui.widgets.cell_lines import CellLines
 
@@ -35,8 +49,8 @@ if TYPE_CHECKING:
     from tui.host.app_host import AppHost
 
 INTERVALS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-HISTORY = 120
-"""Samples kept for the bars of each core."""
+HISTORY = 600
+"""Samples kept for the graphs."""
 
 _PANELS = (
     ("cpu", N_("CPU")),
@@ -45,7 +59,16 @@ _PANELS = (
     ("disk", N_("Disk")),
     ("service", N_("Inference service")),
     ("limits", N_("Limits")),
+    ("alerts", N_("Alerts")),
 )
+MUTE_S = 8 * 3600.0
+TOLD = 20
+"""Past messages that the panel has room for."""
+_LEAST_ALERT_ROWS = 3
+_LEAST_GRAPH = 3
+TWO_COLUMNS, WIDE = 80, 120
+_FRAME = 2
+"""Rows of a border."""
 
 
 class GaugePanel(CellLines):
@@ -62,19 +85,22 @@ class GaugePanel(CellLines):
 
 
 class HealthTab(Tab):
-    """Six panels; three columns from 120 cells, two from 80, else one."""
+    """Six panels and the alerts below them; three columns from 120 cells, two from 80, else one."""
 
     TAB_ID: ClassVar[str] = "health"
     TITLE: ClassVar[str] = N_("Health")
     FIRST_FOCUS: ClassVar[str] = "#health-scroll"
 
     class Sampled(Message):
-        """A new sample of the machine and of the inference service."""
+        """A new sample of the machine and of the inference service, and the alerts."""
 
-        def __init__(self, snapshot: MachineSample, service: ServiceStatus | None) -> None:
+        def __init__(
+            self, snapshot: MachineSample, service: ServiceStatus | None, alerts: AlertBoard
+        ) -> None:
             super().__init__()
             self.snapshot = snapshot
             self.service = service
+            self.alerts = alerts
 
     def __init__(self, host: AppHost) -> None:
         super().__init__(host)
@@ -82,7 +108,12 @@ class HealthTab(Tab):
         self.service: ServiceStatus | None = None
         self._probes = MachineProbes(self.workspace.root)
         self._client = InferenceClient(self.workspace)
+        self.alerts = AlertBoard()
         self._history: deque[list[float]] = deque(maxlen=HISTORY)
+        self._memory: deque[float | None] = deque(maxlen=HISTORY)
+        self._speeds: deque[float | None] = deque(maxlen=HISTORY)
+        self._machine = MachineCollector(self.workspace.root)
+        self._runs = RunCollector(self.workspace)
         self._panels = {name: GaugePanel(id=f"health-{name}", classes="panel") for name, _title in _PANELS}
 
     def compose(self) -> ComposeResult:
@@ -110,11 +141,34 @@ class HealthTab(Tab):
             service = await self._client.status()
         except H2QError:
             service = None
-        self.post_message(self.Sampled(snapshot, service))
+        alerts = await asyncio.to_thread(self._read_alerts)
+        self.post_message(self.Sampled(snapshot, service, alerts))
+
+    def _read_alerts(self) -> AlertBoard:
+        """What the watcher found, and why the run is slower than usual. Called in a thread."""
+        runs = self._runs.read()
+        machine = self._machine.read(self._runs.pids)
+        reasons = [diagnose(machine, run) for run in runs if run.alive and not run.over]
+        try:
+            return AlertBoard(
+                diagnosis=next(filter(None, reasons), ""),
+                open=tuple(open_alerts(self.workspace)),
+                told=tuple(told_notices(self.workspace, TOLD)),
+                channels=len(self.host.settings.alert_channels),
+                muted_until=muted_until(self.workspace),
+            )
+        except (sqlite3.Error, OSError):
+            return AlertBoard(diagnosis=next(filter(None, reasons), ""))
 
     @on(Sampled)
     def _sampled(self, message: Sampled) -> None:
-        self.snapshot, self.service = message.snapshot, message.service
+        changed = message.alerts.open != self.alerts.open
+        self.snapshot, self.service, self.alerts = message.snapshot, message.service, message.alerts
+        if changed:
+            self.host.refresh_footer()
+        total, view = message.snapshot.memory_total, self._current_view()
+        self._memory.append((message.snapshot.memory_used or 0) / total if total else None)
+        self._speeds.append(view.tokens_per_s if view is not None else None)
         if message.snapshot.cpu_percent is not None:
             self._history.append(message.snapshot.cpu_percent)
         self.draw()
@@ -132,16 +186,62 @@ class HealthTab(Tab):
         run_id = entry.run_id if entry is not None else ""
         limits = find_limits(self.host.settings.max_memory_gb)
         scope = view.scope if view is not None else ""
+        rows = self._graph_rows()
+        width = {name: panel.size.width for name, panel in self._panels.items()}
         lines = {
-            "cpu": panels_text.cpu(snapshot, self._history, glyphs, self._panels["cpu"].size.width),
-            "memory": panels_text.memory(snapshot, glyphs, self._panels["memory"].size.width),
-            "training": panels_text.training(view, run_id, snapshot, glyphs, now=time.time()),
+            "cpu": panels_text.cpu(snapshot, self._history, glyphs, width["cpu"], rows),
+            "memory": panels_text.memory(snapshot, glyphs, width["memory"], self._memory, rows),
+            "training": panels_text.training(
+                view,
+                run_id,
+                snapshot,
+                glyphs,
+                now=time.time(),
+                speeds=self._speeds,
+                width=width["training"],
+                graph_rows=rows,
+            ),
             "disk": panels_text.disk(snapshot),
             "service": panels_text.service(self.service),
-            "limits": panels_text.limits(limits, self.host.terminal, glyphs, scope),
+            "limits": panels_text.limits(limits, self.host.terminal, glyphs, scope)[: 5 if rows else 4],
         }
+        alert_rows = self._align(lines)
+        lines["alerts"] = alerts_text.alert_lines(self.alerts, glyphs, alert_rows)
+        lines["alerts"] += [Content("")] * (alert_rows - len(lines["alerts"]))
         for name, panel in self._panels.items():
             panel.set_lines(lines[name])
+        self._panels["alerts"].border_subtitle = safe(alerts_text.subtitle(self.alerts))
+
+    def _rows_of_panels(self) -> tuple[tuple[str, ...], ...]:
+        """The names of the panels that stand beside each other, in a window with two columns or three."""
+        if self.size.width >= WIDE:
+            return (("cpu", "memory", "training"), ("disk", "service", "limits"))
+        return (("cpu", "memory"), ("training", "disk"), ("service", "limits"))
+
+    def _graph_rows(self) -> int:
+        """Rows of each graph: what the window has beyond the panels without graphs and the alerts.
+
+        Graphs stand in the first row of panels of a wide window, in the first two of one with two columns.
+        """
+        if self.size.width < TWO_COLUMNS or self.snapshot is None:
+            return 0
+        wide = self.size.width >= WIDE
+        figures = [4, 5] if wide else [3, 4, 5]
+        spare = self.query_one("#health-scroll").size.height - sum(figures) - _FRAME * (len(figures) + 1)
+        graph = (spare - _LEAST_ALERT_ROWS) * 2 // 3 if wide else (spare - _LEAST_ALERT_ROWS) // 3
+        return graph if graph >= _LEAST_GRAPH else 0
+
+    def _align(self, lines: dict[str, list[Content]]) -> int:
+        """Makes the panels of each row equally high; returns the rows that are left for the alerts."""
+        if self.size.width < TWO_COLUMNS:
+            return 2 * _LEAST_ALERT_ROWS
+        used = 0
+        for names in self._rows_of_panels():
+            rows = max(3, *(len(lines[name]) for name in names))
+            used += rows + _FRAME
+            for name in names:
+                lines[name] += [Content("")] * (rows - len(lines[name]))
+        return max(_LEAST_ALERT_ROWS, self.query_one("#health-scroll").size.height - used - _FRAME)
 
     def run_updated(self, message: RunUpdated) -> None:
         """The next sample draws it: twice a second would be more than one reads here."""
@@ -154,7 +254,54 @@ class HealthTab(Tab):
     def is_enabled(self, action: AppAction) -> bool:
         if action.verb == "stop":
             return self.host.board.current is not None
+        if action.verb == "ack":
+            return any(state.acknowledged_at is None for state in self.alerts.open)
+        if action.verb == "test":
+            return bool(self.host.settings.alert_channels)
         return True
+
+    @work(group="alerts", exclusive=True, exit_on_error=False)
+    async def action_ack(self) -> None:
+        try:
+            seen = await asyncio.to_thread(acknowledge_alerts, self.workspace, "all")
+        except (H2QError, sqlite3.Error, OSError) as error:
+            self.show_message(str(error), "error")
+            return
+        n = len(seen)
+        self.show_message(n_("{n} alert acknowledged.", "{n} alerts acknowledged.", n).format(n=n), "success")
+        self._watch()
+
+    @work(group="alerts", exclusive=True, exit_on_error=False)
+    async def action_mute(self) -> None:
+        """Mutes everything for eight hours; ends that mute when it is in force."""
+        seconds = MUTE_S if self.alerts.muted_until is None else 0.0
+        try:
+            until = await asyncio.to_thread(mute_alerts, self.workspace, "all", seconds)
+        except (sqlite3.Error, OSError) as error:
+            self.show_message(str(error), "error")
+            return
+        clock = local_time("%H:%M", until)
+        self.show_message(
+            _("only critical alerts are sent until {time}").format(time=clock)
+            if until
+            else _("No longer muted.")
+        )
+        self._watch()
+
+    @work(group="alerts", exclusive=True, exit_on_error=False)
+    async def action_test(self) -> None:
+        self.show_message(_("sending a test message …"))
+        try:
+            results = await asyncio.to_thread(send_tests, self.workspace)
+        except H2QError as error:
+            self.show_message(str(error), "error")
+            return
+        failed = {name: error for name, error in results.items() if error}
+        text = _(", ").join(
+            colon(name, _("sent") if not error else _("not sent: {error}").format(error=error))
+            for name, error in (failed or results).items()
+        )
+        self.show_message(text, "error" if failed else "success")
 
     def _set_interval(self, step: int) -> None:
         place = min(range(len(INTERVALS)), key=lambda n: abs(INTERVALS[n] - self.host.interval))
@@ -175,7 +322,8 @@ class HealthTab(Tab):
         self._watch()
 
     def action_clear(self) -> None:
-        self._history.clear()
+        for history in (self._history, self._memory, self._speeds):
+            history.clear()
         self.draw()
 
     @work(group="ask", exclusive=True)
