@@ -23,6 +23,7 @@ from engine.inference.language_model import (
     Prompt,
     RenderedPrompt,
     Sampling,
+    ScoredText,
     Unsupported,
     conversation_nll,
     too_long,
@@ -97,6 +98,14 @@ class AsyncLanguageModel:
         try:
             while True:
                 item = await queue.get()
+                # What has come meanwhile goes out as one: each item costs as much as a token of a small model.
+                while isinstance(item, str) and not queue.empty():
+                    following = queue.get_nowait()
+                    if isinstance(following, str):
+                        item = _joined(item, following)
+                    else:
+                        yield item
+                        item = following
                 if isinstance(item, Exception):
                     raise item
                 yield item
@@ -108,6 +117,13 @@ class AsyncLanguageModel:
 
     async def conversation_nll(self, messages: Sequence[ChatMessage]) -> NLL:
         return await asyncio.to_thread(conversation_nll, self._model, messages)
+
+
+def _joined(text: str, following: str) -> str:
+    """Two deltas as one, with the log-probabilities of both."""
+    if isinstance(text, ScoredText) and isinstance(following, ScoredText):
+        return ScoredText(text + following, [*text.logprobs, *following.logprobs])
+    return text + following
 
 
 @dataclass

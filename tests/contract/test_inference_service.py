@@ -61,7 +61,8 @@ async def until(condition: object, seconds: float = 10.0) -> None:
 
 async def test_it_starts_on_first_use_and_streams(client: InferenceClient, ws: Workspace) -> None:
     pieces = [piece async for piece in client.generate("good", QUESTION, Sampling(temperature=0))]
-    assert pieces == ["一", "二", "三", "。"]
+    # Deltas that have come while the service was busy go out as one.
+    assert "".join(pieces) == "一二三。" and all(pieces)
     assert client.last is not None and client.last.finish is Finish.STOP
     assert socket_path(ws).stat().st_mode & 0o777 == 0o600
     assert ws.runtime.stat().st_mode & 0o777 == 0o700

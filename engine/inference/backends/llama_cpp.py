@@ -143,12 +143,12 @@ class LlamaCppModel:
         yield from iterate(self._stream(server, messages, sampling), cancelled)
 
     def _server(self, *, embedding: bool = False) -> LlamaServer:
-        """The running process; another one where it has ended."""
+        """The running process; another one where it has ended. Raises RunFailed for weights that give no numbers."""
         server = self._servers.get(embedding)
         if server is None or not server.alive:
             base = self._base
             copies = [base.lora, base.adapter / GGUF_ADAPTER if base.adapter is not None else None]
-            server = self._servers[embedding] = LlamaServer(
+            server = LlamaServer(
                 base.path,
                 adapters=[file for file in copies if file is not None],
                 context=self.context,
@@ -156,7 +156,21 @@ class LlamaCppModel:
                 cache_mb=0 if embedding else self._memory.cache_mb,
                 embedding=embedding,
             )
+            if not embedding:
+                self._check_weights(server)
+            self._servers[embedding] = server
         return server
+
+    def _check_weights(self, server: LlamaServer) -> None:
+        """Computes one token, which also brings the weights into memory.
+
+        llama.cpp samples from NaN too; only its probabilities show it, and those of every token would cost a tenth of
+        the speed.
+        """
+        prompt = self.chat.encode("a")[:8] or [min(self.chat.stop_tokens, default=0)]
+        body = {"prompt": prompt, "n_predict": 1, "n_probs": 1, "temperature": 0.0, "cache_prompt": False}
+        (reply,) = iterate(_posted(server, "/completion", body), None)
+        _check_numbers(reply)
 
     async def _stream(
         self, server: LlamaServer, messages: Prompt, sampling: Sampling
@@ -337,8 +351,7 @@ def _completion(ids: Sequence[int], sampling: Sampling, seed: int, tokens: int) 
         "seed": seed % _SEEDS,
         "stop": [stop.encode("utf-8", "replace").decode() for stop in sampling.stop if stop],
         "return_tokens": True,
-        # llama.cpp samples from NaN too; only its probabilities show it.
-        "n_probs": max(1, sampling.logprobs or 0),
+        "n_probs": 0 if sampling.logprobs is None else max(1, sampling.logprobs),
         **more,
     }
 

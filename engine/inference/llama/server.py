@@ -9,7 +9,7 @@ import secrets
 import subprocess
 import tempfile
 import weakref
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -128,12 +128,12 @@ class LlamaServer:
                 async with client.stream("POST", path, json={**body, "stream": True}) as response:
                     if response.status_code != httpx.codes.OK:
                         raise _refused((await response.aread()).decode("utf-8", "replace"))
-                    async for line in response.aiter_lines():
-                        kind, _colon, data = line.partition(": ")
-                        if kind not in ("data", "error") or data == "[DONE]":
+                    async for line in _lines(response.aiter_raw()):
+                        kind, _colon, data = line.partition(b": ")
+                        if kind not in (b"data", b"error") or data == b"[DONE]":
                             continue
                         event: dict[str, Any] = msgspec.json.decode(data)
-                        if kind == "error" or "error" in event:
+                        if kind == b"error" or "error" in event:
                             raise RunFailed(
                                 _("llama.cpp failed ({reason})").format(
                                     reason=_message(event.get("error", event))
@@ -148,7 +148,10 @@ class LlamaServer:
 
         return httpx.AsyncClient(
             base_url=self.address,
-            headers={"Authorization": f"Bearer {self.parameters.api_key}"},
+            headers={
+                "Authorization": f"Bearer {self.parameters.api_key}",
+                "Accept-Encoding": "identity",
+            },
             timeout=httpx.Timeout(10.0, read=READ_TIMEOUT_S),
             # A proxy of the environment is for other machines.
             trust_env=False,
@@ -176,6 +179,17 @@ class LlamaServer:
             if code < 0
             else _("its process ended with exit code {code}").format(code=code)
         )
+
+
+async def _lines(parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """The lines of a stream, without their ends. httpx's own reader decodes and looks for every kind of line end."""
+    rest = b""
+    async for part in parts:
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            yield line.rstrip(b"\r")
+    if rest:
+        yield rest
 
 
 def _spawn(log: IO[bytes]) -> subprocess.Popen[bytes]:
