@@ -15,7 +15,7 @@ from engine.core.files import fsync_dir, write_bytes, write_text
 from engine.core.paths import Workspace
 from engine.models.card import CARD_FILE, encode_card
 from engine.models.ollama.create import modelfile
-from engine.models.ollama.layout import MANIFESTS
+from engine.models.ollama.layout import MAX_BYTES
 from engine.models.ollama.model_store import ModelStore, StoredModel
 from engine.models.registry import card_of_tag, find_model
 from engine.pipeline.erased_text import ErasedText
@@ -30,8 +30,14 @@ def erase_served(ws: Workspace, erased: ErasedText) -> tuple[list[Path], list[st
     files: list[Path] = []
     tags: list[str] = []
     store = ModelStore(ws)
-    if (ws.ollama / MANIFESTS).is_dir():
+    if ws.ollama.is_dir():
         with store.locked():
+            for path in store.unused_blobs():
+                if path.stat().st_size <= MAX_BYTES and erased.quotes(
+                    path.read_bytes().decode("utf-8", "replace")
+                ):
+                    path.unlink()
+                    files.append(path)
             for stored in store.tags():
                 changed = _without(store, stored, erased)
                 if changed is not None:

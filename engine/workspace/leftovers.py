@@ -103,6 +103,8 @@ def _leftovers(workspace: Workspace, everywhere: bool) -> Iterator[Path]:
         for pattern in (".*.new.*", ".*.old.*", ".*.removed"):
             yield from _folders(folder, pattern)
     yield from _folders(workspace.runs, ".*.removed")
+    for pattern in (".files.*", ".written.*"):
+        yield from _folders(workspace.ollama, pattern)
     models = workspace.models_json
     yield from list(models.parent.glob(f".{models.name}.*.tmp"))
     if everywhere:

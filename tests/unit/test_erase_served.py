@@ -64,6 +64,10 @@ def test_a_forgotten_conversation_leaves_every_served_model(
     (ws.training).mkdir(exist_ok=True)
     for name in ("mine", "gone"):
         write_bytes(ws.training / f"Modelfile_{name}", modelfile("/base.gguf", messages=turns).encode())
+    # What a creation that was stopped has left.
+    blobs = ModelStore(ws)
+    blobs.put_bytes("messages", f'[{{"role": "user", "content": "{SECRET}"}}]'.encode())
+    unrelated = blobs.blob(blobs.put_bytes("messages", b'[{"role": "user", "content": "hello"}]').digest)
     assert _holding(ws, "zebraquartz")
     report = forget(ws, [secret.id])
     assert _holding(ws, "zebraquartz") == []
@@ -75,6 +79,7 @@ def test_a_forgotten_conversation_leaves_every_served_model(
     assert not (ws.training / "Modelfile_gone").exists()
     assert load_card(ws.models / "mine").lineage.conversations == [kept.id]
     assert report.models == []
+    assert unrelated.is_file()
     # Its card describes what is left: it can be put in use.
     assert promote(ws, "mine").name == "mine"
 

@@ -356,13 +356,18 @@ class ModelStore:
                 wanted.update(DIGEST.findall(path.read_bytes()[:MAX_BYTES].decode("utf-8", "replace")))
         return wanted
 
+    def unused_blobs(self) -> list[Path]:
+        """Blobs that no tag needs: uploads, and what a creation that was stopped has left. The caller holds `locked`."""
+        wanted = self._needed()
+        blobs = sorted((self.folder / BLOBS).glob("sha256-*"))
+        return [path for path in blobs if path.name.replace("-", ":", 1) not in wanted]
+
     def sweep(self, *, now: float | None = None) -> int:
         """Deletes uploads of which no model was made within a day; returns how many. The caller holds `locked`."""
-        wanted, moment = self._needed(), time.time() if now is None else now
-        removed = 0
-        for path in (self.folder / BLOBS).glob("sha256-*"):
+        moment, removed = time.time() if now is None else now, 0
+        for path in self.unused_blobs():
             with suppress(OSError):
-                if path.name.replace("-", ":", 1) not in wanted and moment - path.stat().st_mtime > _UNUSED_S:
+                if moment - path.stat().st_mtime > _UNUSED_S:
                     path.unlink()
                     removed += 1
         return removed

@@ -182,12 +182,17 @@ def _remove_command() -> Callable[..., None]:
         import asyncio
 
         from engine.inference.client import InferenceClient
-        from engine.models.registry import check_removable, remove_model, workspace_entry
+        from engine.models.ollama.store import is_own
+        from engine.models.registry import check_removable, remove_served, workspace_entry
+        from engine.models.registry import remove_model as remove_here
         from tui.cli.output import confirm
 
         ws = session.workspace(create=False)
-        check_removable(ws, name)
         entry = workspace_entry(ws, name)
+        tagged = entry is None and is_own(ws, name)
+        if not tagged:
+            check_removable(ws, name)
+        remove_model = remove_served if tagged else remove_here
         question = (
             _("Remove the link to {name}? The model itself stays where it is.")
             if entry is not None and entry.is_symlink()
