@@ -9,7 +9,7 @@ import typer
 from engine.core.i18n import _
 from engine.core.local_time import local_time
 from tui.cli.output import echo, echo_json
-from tui.cli.session import options
+from tui.cli.session import options, output_path, workspace
 
 if TYPE_CHECKING:
     from engine.machine.probes import MachineSample
@@ -27,7 +27,28 @@ def register(app: typer.Typer) -> None:
             2.0, "--interval", min=0.2, max=3600.0, help=_("Refresh interval in seconds.")
         ),
         count: int = typer.Option(0, "--count", min=0, help=_("Lines of --plain; 0: until Ctrl+C.")),
+        export_port: int = typer.Option(
+            None,
+            "--export-port",
+            min=0,
+            max=65535,
+            help=_("Figures for Prometheus on this port of 127.0.0.1; 0 for any."),
+        ),
+        jsonl: str = typer.Option(None, "--jsonl", help=_("Append figures to this file, one JSON per line.")),
+        tensorboard: str = typer.Option(
+            None, "--tensorboard", help=_("Write the curves of all trainings into this new folder.")
+        ),
     ) -> None:
+        from tui.cli.monitor_sinks import Sinks, run_sinks
+
+        sinks = Sinks(
+            export_port,
+            output_path(jsonl) if jsonl else None,
+            output_path(tensorboard) if tensorboard else None,
+        )
+        if sinks:
+            run_sinks(workspace(create=False), sinks, interval, count)
+            return
         if options.json or options.plain:
             _print(interval, count)
             return
@@ -41,7 +62,6 @@ def _print(interval: float, count: int) -> None:
     import time
 
     from engine.machine.probes import MachineProbes
-    from tui.cli.session import workspace
 
     probes = MachineProbes(workspace(create=False).root)
     time.sleep(min(interval, FIRST_INTERVAL_S))
