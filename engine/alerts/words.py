@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.alerts import machine_words, run_words
 from engine.alerts.alert_state import AlertState
 from engine.alerts.readings import AlertLevel
-from engine.core.i18n import N_, _, p_
+from engine.core.i18n import N_, _
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ _LEVELS = {
 
 def level_name(level: AlertLevel) -> str:
     """Name of a level."""
-    return p_("alert level", _LEVELS[level])
+    return _(_LEVELS[level])
 
 
 def words_of(state: AlertState) -> AlertWords:
