@@ -15,6 +15,7 @@ from tui.screens.ask import LinePrompt
 from tui.tabs.chat import reader
 from tui.tabs.chat.pick_model import OTHER, PickModel
 from tui.tabs.chat.reader import ChatModels
+from tui.tabs.chat.transcript_text import model_label
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -118,7 +119,7 @@ class ModelChoice:
             return
         self.set_route(order[(order.index(self.route) + 1) % len(order)])
         if self.route is None:
-            self.tab.show_message(_("One model answers: {model}").format(model=self.model))
+            self.tab.show_message(_("One model answers: {model}").format(model=model_label(self.model)))
         else:
             text = _("{route}: personal is {personal}, general is {general}")
             self.tab.show_message(
@@ -154,9 +155,9 @@ class ModelChoice:
         if self.other:
             self.other = ""
             self.tab.model_chosen()
-            self.tab.show_message(_("One model answers: {model}").format(model=self.model))
+            self.tab.show_message(_("One model answers: {model}").format(model=model_label(self.model)))
         else:
-            self._ask("", _("Beside {model}").format(model=self.model), self._compare_with)
+            self._ask("", _("Beside {model}").format(model=model_label(self.model)), self._compare_with)
 
     def _compare_with(self, name: str) -> None:
         if name == self.model:

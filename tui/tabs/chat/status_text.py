@@ -8,8 +8,7 @@ from typing import NamedTuple
 from engine.chats.record import ChatAnswer
 from engine.core.i18n import _, bracketed, n_
 from engine.inference.language_model import Sampling
-from tui.tabs.chat.transcript_text import context_used, ending, grouped
-from tui.terminal.text import one_line
+from tui.tabs.chat.transcript_text import context_used, ending, grouped, model_label
 
 SHOWN_DRAFT = 9
 """Lines of a draft from which its size is said: the field shows eight."""
@@ -35,11 +34,11 @@ class ChatState(NamedTuple):
 
 def status_parts(state: ChatState) -> Iterator[str]:
     """The parts, the most useful first; what does not fit is left out."""
-    name = one_line(state.model) or _("no model")
+    name = model_label(state.model) or _("no model")
     if state.route:
         name = _("answers: {route}").format(route=state.route)
     elif state.other:
-        name = _("{one} and {other}").format(one=name, other=one_line(state.other))
+        name = _("{one} and {other}").format(one=name, other=model_label(state.other))
     elif state.in_use:
         name = bracketed(name, _("in use"))
     yield name

@@ -352,7 +352,7 @@ class ChatTab(Tab):
         self.answering.end()
         self.record, self._cleared = record, None
         self.selected = len(record.exchanges) - 1
-        if record.model and record.model in self.choice.models.names:
+        if record.model in self.choice.models.names or record.model.startswith("/"):
             self.choice.choose(record.model)
         if record.route in tuple(Route):
             self.choice.set_route(Route(record.route))

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from engine.chats.record import EDITED, STOPPED, ChatAnswer, ChatExchange
 from engine.core.i18n import _, n_
 from engine.models.fetch import FetchableModel
+from engine.models.resolve import ON_BASE
 from engine.workspace.demo import outline
 from tui.terminal.glyphs import Glyphs
 from tui.terminal.text import fit, one_line, plain
@@ -37,6 +38,14 @@ def signs_of(glyphs: Glyphs) -> MarkdownSigns:
 def grouped(number: int) -> str:
     """1,234"""
     return f"{number:,}"
+
+
+def model_label(name: str) -> str:
+    """The name of a model on one line; of a path the last part."""
+    parts = (
+        part.rstrip("/").rpartition("/")[2] if part.startswith("/") else part for part in name.split(ON_BASE)
+    )
+    return one_line(ON_BASE.join(parts))
 
 
 class ExchangeLayout:
@@ -133,7 +142,7 @@ class ExchangeLayout:
         room = self._column
         if exchange.is_blind:
             return (StyledSpan((_("left"), _("right"))[place], "model strong"),)
-        name = answer.model or _("corrected by you")
+        name = model_label(answer.model) or _("corrected by you")
         if exchange.pair is not None:
             best = exchange.best_of_pair == version
             mark = f"   {self._glyphs.done} {_('better')}" if best else ""
