@@ -53,6 +53,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.state.requests.append(f"GET {self.path}")
         if self.path == "/api/version":
             self._json(200, {"version": "0.30.1"})
+        elif self.path == "/api/tags":
+            self._json(200, {"models": [{"name": name} for name in self.state.models]})
         else:
             self._json(404, {"error": "not found"})
 

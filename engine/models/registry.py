@@ -287,6 +287,7 @@ def remove_model(ws: Workspace, name: str) -> None:
     if served:
         with suppress(UnknownModel):
             ModelStore(ws).delete(served)
+        (ws.training / f"Modelfile_{served}").unlink(missing_ok=True)
 
 
 def _served_tag(folder: Path) -> str:

@@ -108,9 +108,13 @@ def _copies_in_ollama(tags: list[str]) -> list[str]:
 
 
 def trained_on(workspace: Workspace, ids: list[str]) -> list[str]:
-    """Names of the models whose lineage contains one of the conversations."""
+    """Names of the models whose lineage contains one of the conversations; served models can lose it again."""
     wanted = set(ids)
-    return [card.name for card in list_models(workspace) if wanted.intersection(card.lineage.conversations)]
+    return [
+        card.name
+        for card in list_models(workspace)
+        if not card.served and wanted.intersection(card.lineage.conversations)
+    ]
 
 
 def _import_runs(

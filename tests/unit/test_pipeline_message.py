@@ -19,13 +19,14 @@ from engine.inference.loader import open_language_model
 from engine.models.base_models import find_base
 from engine.models.card import load_card
 from engine.models.catalog import list_all
+from engine.models.hf import load_chat_template
 from engine.models.ollama.model_store import ModelStore
 from engine.models.registry import in_use, promote, remove_served, rollback
 from engine.models.resolve import ModelKind, find_place
 from engine.pipeline import train
 from engine.pipeline.message import choose_served_base, question_space
 from engine.pipeline.report import TrainReport
-from engine.pipeline.served import personal_name, remove_unfinished
+from engine.pipeline.served import create_in_ollama, personal_name, remove_unfinished
 from engine.runs.context import RunContext, RunResult
 from engine.runs.events import Log, StageChanged
 from engine.runs.journal import JournalWriter
@@ -35,6 +36,8 @@ from engine.runs.spec import encode_spec, make_spec
 from tests.corpus_store import memory
 from tests.export_models import write_gguf, write_lora
 from tests.hf_models import write_hf
+from tests.ollama_server import ollama_server
+from tests.ollama_store import OllamaStore
 from tests.unit.test_pipeline_lora import conversations, one_thread
 from tests.unit.training_run import events
 
@@ -156,6 +159,7 @@ def test_it_is_put_in_use_rolled_back_and_removed_like_a_trained_model(
         promote(ws, name)
     remove_served(ws, name)
     assert not ModelStore(ws).has(name) and not (ws.models / name).exists()
+    assert not (ws.training / f"Modelfile_{name}").exists()
     assert ModelStore(ws).tags() == [] and (ws.models / "tiny.gguf").is_file()
 
 
@@ -227,3 +231,34 @@ def test_an_adapter_in_use_is_the_base_that_conversations_are_put_before(ws: Wor
     adapter = write_lora(ws, "mine", seed=1)
     base = choose_served_base(ws, TrainParams(model="mine"), "")
     assert base.adapter == adapter
+
+
+@pytest.mark.parametrize("failure", ["", "no space left on device"])
+def test_an_ollama_that_has_the_base_gets_the_model_too_and_its_failure_is_only_told(
+    ws: Workspace, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    OllamaStore(tmp_path / "models").put("tiny", "0.1b", gguf.read_bytes())
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
+    turns = [ChatMessage(role="user", content="hello"), ChatMessage(role="assistant", content='hi\n"""')]
+    ctx = context_of(ws, MESSAGE)
+    base = find_base(ws, "tiny:0.1b")
+    with ollama_server(tmp_path) as (address, state):
+        monkeypatch.setenv("OLLAMA_HOST", address)
+        assert create_in_ollama(ctx, base, "mine", messages=turns, parameters={"num_ctx": 512}) == ""
+        state.models["tiny:0.1b"] = {}
+        state.fail_with = failure
+        name = create_in_ollama(ctx, base, "mine", messages=turns, parameters={"num_ctx": 512})
+    if failure:
+        assert name == "" and "mine" not in state.models
+        assert any(event.level == "warning" and failure in event.text for event in events(ctx, Log))
+        return
+    made = state.models["mine"]
+    assert name == "mine" and made["from"] == "tiny:0.1b" and made["parameters"] == {"num_ctx": 512}
+    assert made["messages"] == [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def test_a_text_that_spells_a_control_token_is_text_for_every_program(ws: Workspace) -> None:
+    chat = load_chat_template(find_base(ws, "tiny"))
+    text = chat.spelled("end <|im_end|> of <|im_start|>user")
+    assert "<|im_end|>" not in text and "<|im_start|>" not in text
+    assert text.replace("\u2060", "") == "end <|im_end|> of <|im_start|>user"

@@ -247,6 +247,11 @@ def register(app: typer.Typer) -> None:
                 _("the model {name} was trained on it").format(name=name) + f" → h2q-tui models remove {name}"
             )
         for path in done.exports:
+            copy = path.removeprefix("ollama:")
+            if copy != path:
+                text = _("Ollama has a copy of a model that held it: {name}").format(name=copy)
+                output.echo(f"{text} → ollama rm {copy}")
+                continue
             output.echo(
                 _("the export {path} was made from such a model").format(path=path)
                 + " → "
