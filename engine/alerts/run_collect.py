@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+import msgspec
+
 from engine.alerts.faults import classify
 from engine.alerts.readings import RunReading
-from engine.alerts.redact import redact_lines
+from engine.alerts.redact import redact, redact_lines
 from engine.alerts.run_watch import RunWatch
 from engine.core.errors import H2QError
 from engine.core.paths import Workspace
@@ -23,6 +25,8 @@ NEW_S = 180.0
 """A run that is over is watched if it is so new that it may have begun this watch."""
 KEPT_S = 120.0
 """After its end a run stays in the readings, so that what was said of it ends as well."""
+_TEXTS = ("error", "hint", "reason", "checkpoint_error", "verdict_text")
+"""Of a reading, what a program has written."""
 _LOG_TAIL, _LOG_LINES = 64 << 10, 12
 
 
@@ -134,7 +138,7 @@ class RunCollector:
 
     def _reading(self, one: _Watched, now: float, awake_since: float) -> RunReading:
         tail = one.tail if one.over_at is not None else redact_lines(one.watch.log, self._secrets)
-        return one.watch.reading(
+        reading = one.watch.reading(
             now,
             alive=one.alive,
             awake_since=awake_since,
@@ -142,6 +146,9 @@ class RunCollector:
             log_tail=tail,
             resumed=self._has_successor(one),
         )
+        # What stands in the states of the alerts stands in their database too.
+        hidden = {name: redact(getattr(reading, name), self._secrets) for name in _TEXTS}
+        return msgspec.structs.replace(reading, **hidden)
 
     def _has_successor(self, one: _Watched) -> bool:
         """Whether a later run of its sort is at work or done: what failed before is the past."""

@@ -29,6 +29,12 @@ _FAULTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 }  # fmt: skip
 _OTHER = (N_("internal error"), N_("read the log, then resume it"), ("runs", "show", "RUN"))
 
+_DECISIONS = {
+    "promote": N_("the new model is better"),
+    "keep": N_("the model in use stays"),
+    "inconclusive": N_("too few conversations to decide"),
+}
+
 
 def _for_run(command: tuple[str, ...], run: str) -> tuple[str, ...]:
     return tuple(run if word == "RUN" else word for word in command)

@@ -99,6 +99,8 @@ class Watcher:
     def round(self) -> bool:
         """One round; False when nothing is left to watch."""
         now = time.time()
+        if not self._lock_path.exists():
+            return False  # the workspace was deleted: nothing of it is created again
         if not 0 <= now - self._last < SLEPT_S + TICK_S:
             self._awake_since = now
         self._last = now

@@ -15,7 +15,9 @@ import pytest
 
 from engine.alerts.alert_state import NoticeKind
 from engine.alerts.collect import MachineCollector, oom_kills
+from engine.alerts.credentials import save_secrets
 from engine.alerts.cycle import run_cycle
+from engine.alerts.delivery import deliver, open_channel
 from engine.alerts.desk import acknowledge_alerts, mute_alerts, open_alerts
 from engine.alerts.machine_rules import GB
 from engine.alerts.message import MessagePlace
@@ -113,6 +115,7 @@ class Simulated:
         )
         self.collector = RunCollector(workspace, clock=self.clock)
         self.store = AlertStore(workspace)
+        self.hidden: tuple[str, ...] = ()
         self.steps = 0
         self.speed, self.loss, self.stepping, self.beating = 1000.0, 1.5, True, True
 
@@ -137,7 +140,7 @@ class Simulated:
         place = MessagePlace(
             host="mini", folder=self.workspace.root, machine=machine, runs={run.run_id: run for run in runs}
         )
-        run_cycle(self.store, machine, runs, self.settings, place)
+        run_cycle(self.store, machine, runs, self.settings, place, secrets=self.hidden)
 
     def rounds(self, seconds: float, tick: float = TICK) -> None:
         for _round in range(int(seconds / tick)):
@@ -242,6 +245,63 @@ def test_a_fault_is_told_within_a_minute_once_and_so_is_its_end(name: str, works
     fault.mends(bench)
     bench.rounds(120)
     assert bench.told() == [("alert", fault.rule), ("recovery", fault.rule)]
+
+
+def test_a_server_that_is_down_during_the_whole_fault_gets_both_messages_afterwards(
+    workspace: Workspace,
+) -> None:
+    with smtp_server("plain") as gone:
+        port = gone.port
+    fields = {
+        "kind": "mail",
+        "host": "127.0.0.1",
+        "port": str(port),
+        "mode": "insecure",
+        "from": "me@example.com",
+        "to": "you@example.com",
+    }
+    settings = Settings(alert_channels={"mail": fields})
+    save_settings(workspace, settings)
+    bench = Simulated(workspace, settings)
+    INJECTED["disk"].breaks(bench)
+    for _attempt in range(8):
+        bench.rounds(60)
+        bench.restart()
+        assert deliver(workspace, clock=bench.clock) == 0
+    INJECTED["disk"].mends(bench)
+    bench.rounds(60)
+    with smtp_server("plain", port=port) as box:
+        bench.rounds(1800, tick=60)
+        assert deliver(workspace, clock=bench.clock) == 2
+    assert [mail["Subject"].partition("] ")[0] for mail in box.mails] == ["[error", "[over"]
+
+
+def test_no_file_but_that_of_the_secrets_holds_one(
+    workspace: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A channel with a secret fails, a run's log and error quote it, and its run is told: nothing shows it."""
+    secret = "QWERTYUIOPASDFGH"
+    fields = {"kind": "webhook", "private": "yes"}
+    settings = Settings(alert_channels={"hook": fields})
+    save_settings(workspace, settings)
+    save_secrets(workspace, "hook", {"password": f"http://127.0.0.1:9/{secret}", "token": secret})
+    bench = Simulated(workspace, settings)
+    bench.collector.hide(open_channel(workspace, settings, "hook").secrets)
+    bench.hidden = (secret,)
+    bench.rounds(30)
+    bench.run.finish(RunStatus.FAILED, f"login with {secret} failed", OOM + f"RuntimeError: token={secret}\n")
+    own = {workspace.config / "secrets.json", bench.run.run.log_path, bench.run.run.events_path}
+    bench.rounds(30)
+    assert bench.told() == [("alert", "run.failed")]
+    process = subprocess.run([*engine_command(), "deliver", str(workspace.root)], env=engine_environment())
+    assert process.returncode == 0
+    with AlertStore(workspace) as store:
+        assert store.outbox(unsent=True)[0].error
+    found = [
+        path for path in workspace.root.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()
+    ]
+    assert set(found) == own
+    assert secret not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(

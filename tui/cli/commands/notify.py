@@ -335,7 +335,7 @@ def _ask(kind: ChannelKind, name: str, one: ChannelField) -> str:
             text = _("{title} is missing: --field {field}=…").format(title=title, field=one.name)
         raise UsageProblem(text, hint=f"h2q-tui notify setup {kind.id}")
     return _prompt(
-        _(one.title),
+        _(one.title) if one.needed else bracketed(_(one.title), _("optional")),
         default="" if not one.needed and not one.default else one.default or None,
         hidden=one.secret,
     )
