@@ -212,6 +212,23 @@ async def test_new_lines_history_and_letters_in_the_field(
         assert field.text == "d"
 
 
+async def test_a_letter_right_behind_escape_is_a_key_of_the_chat_and_no_text(
+    ws: Workspace, echoed: Asked
+) -> None:
+    add_model(ws, "native-1", 1.0)
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.model == "native-1")
+        await ask(pilot, tab, "hi")
+        await pilot.press(*"draft")
+        # A terminal sends both in one piece: they arrive as one key with alt.
+        app.post_message(events.Key("alt+r", "r"))
+        await until(pilot, lambda: len(echoed) == 2)
+        assert tab.input.text == "draft"
+        await until(pilot, lambda: "‹ 2/2 ›" in tab.view.plain_text)
+
+
 async def test_again_adds_a_version_and_the_arrows_walk_them(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,7 +88,8 @@ class KeyDispatcher:
 
     def split(self, event: events.Key) -> Sequence[events.Key]:
         """The keys that a key event stands for."""
-        return split_alt(event, self._in_field and not isinstance(self.app.screen, LinePrompt))
+        keeps_alt = self._in_field and not getattr(self.app.focused, "ESCAPE_LEAVES", False)
+        return split_alt(event, keeps_alt and not isinstance(self.app.screen, LinePrompt))
 
     @property
     def _in_field(self) -> bool:

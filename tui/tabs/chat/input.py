@@ -16,6 +16,8 @@ class ChatInput(TextArea):
     ChatInput { height: auto; min-height: 1; max-height: 8; border: none; padding: 0; }
     ChatInput:focus { border: none; }
     """
+    ESCAPE_LEAVES = True
+    """`esc` and a letter right behind it are two keys here too: the letters are the keys of the chat."""
     NEW_LINE = ("ctrl+j", "shift+enter", "alt+enter", "newline")
 
     class Sent(Message):

@@ -393,14 +393,15 @@ class ChatTab(Tab):
 
     def action_send(self) -> None:
         """Enter outside the field goes into it."""
-        self.input.focus()
+        self.screen.set_focus(self.input)
 
     def action_back(self) -> None:
         """Esc: ends the answer in progress, else leaves the field."""
         if self.is_answering:
             self.action_stop()
         elif self.input.has_focus:
-            self.view.focus()
+            # Before the next key is read: it may be here already, and is no text.
+            self.screen.set_focus(self.view)
             self.host.refresh_footer()
 
     def action_stop(self) -> None:
