@@ -176,7 +176,9 @@ def _train_on_files(
 ) -> RunResult:
     """Train on unfiltered files; the loss on a part held out by hash stands in for a verdict."""
     params, ws = request.params, ctx.workspace
-    plan = StagePlan(("corpus", "lora", "validate"), before=request.stages_before)
+    plan = StagePlan(
+        ("corpus", "lora", "validate", *(("serve",) if base.is_gguf else ())), before=request.stages_before
+    )
     with plan.open(ctx, "corpus") as stage:
         data = read_files([Path(file) for file in params.data], ws.training, ctx.spec.run_id)
         stage.detail = _file_summary(data)
@@ -210,6 +212,7 @@ def _train_on_files(
             ).format(count=loss.conversations, before=loss.before, after=loss.after)
     name = adapter.folder.name if adapter.folder.parent == ws.adapters else adapter.folder
     ctx.log(_("to use it: {command}").format(command=f"h2q-tui promote {name}"))
+    served = serve_adapter(ctx, plan, base, adapter.folder) if base.is_gguf else None
     result = TrainResult(
         "trained",
         base=_base_name(base),
@@ -219,6 +222,7 @@ def _train_on_files(
         lineage=adapter.lineage,
         training_time_s=adapter.seconds,
         held_out=loss,
+        served=served,
     )
     return finish(ctx, request, result)
 

@@ -224,3 +224,10 @@ def test_an_ollama_tag_is_a_base_and_its_adapter_is_also_a_gguf(
     stored = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     assert stored["base_model_name_or_path"] == "ollama:tinyq:0.1b"
     assert find_base(ws, report.new_model).ollama_tag == "tinyq:0.1b"
+    # On its tag for the built-in server, which answers as it was trained; the base is a link to the file of the tag.
+    assert report.served is not None and report.served.tag.startswith("tinyq-0.1b-personal-")
+    check = report.served.check
+    assert check.passed and check.served.same_prompts == 20 and check.adapter_applied, check
+    served = find_base(ws, report.served.tag)
+    assert served.path.samefile(find_base(ws, "tinyq:0.1b").path)
+    assert served.lora is not None and served.lora.read_bytes() == (folder / "adapter.gguf").read_bytes()
