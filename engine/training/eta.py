@@ -17,6 +17,8 @@ REPLAN_AT = (0.25, 0.5, 0.75)
 """Shares of the steps at which a phase with a time budget adjusts its number of steps."""
 REPLAN_MIN_STEPS = 10
 """Steps before which the running correction is less accurate than the measurement."""
+FEW_STEPS = 20
+"""A plan of fewer steps is adjusted after each of them: a busy moment at the measurement may have made it so short."""
 REPLAN_TOLERANCE = 0.08
 """Deviation from the time budget, as a share of it, from which the steps are adjusted."""
 
@@ -92,15 +94,15 @@ def plan_steps(job: TrainingJob) -> EtaEstimator:
 
 
 def replan_steps(job: TrainingJob, eta: EtaEstimator, seconds: float) -> None:
-    """At a few fixed steps of a phase with a time budget: changes the number of steps when it would clearly
-    miss its time.
+    """At a few fixed steps of a phase with a time budget, after each one of a short plan: changes the number of steps
+    when it would clearly miss its time.
 
     `seconds` were spent so far. The change is logged and becomes part of the state.
     """
     state, budget = job.state, job.recipe.time_budget_s
-    if budget is None or state.max_steps_fixed or not REPLAN_MIN_STEPS <= state.step < state.max_steps:
+    if budget is None or state.max_steps_fixed or not _is_replanned(state.step, state.max_steps):
         return
-    if state.step not in [round(share * state.max_steps) for share in REPLAN_AT]:
+    if state.step >= state.max_steps and seconds + eta.remaining_s(state.step, state.step + 1) > budget:
         return
     if abs(seconds + eta.remaining_s(state.step, state.max_steps) - budget) <= REPLAN_TOLERANCE * budget:
         return
@@ -113,6 +115,12 @@ def replan_steps(job: TrainingJob, eta: EtaEstimator, seconds: float) -> None:
             )
         )
         state.max_steps = steps
+
+
+def _is_replanned(step: int, planned: int) -> bool:
+    if planned < FEW_STEPS:
+        return True
+    return REPLAN_MIN_STEPS <= step < planned and step in [round(share * planned) for share in REPLAN_AT]
 
 
 def measure_step_times(job: TrainingJob) -> EtaEstimator:

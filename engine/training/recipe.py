@@ -233,6 +233,9 @@ def _fast_native(params: TrainParams) -> Recipe:
 
 def as_begun(recipe: Recipe, settings_sha256: str) -> Recipe:
     """The recipe of a checkpoint: `recipe`, or what the same parameters meant when it had other defaults."""
+    if recipe.phase is Phase.LORA:
+        free = msgspec.structs.replace(recipe, adapter=msgspec.structs.replace(recipe.adapter, hold=0.0))
+        return free if free.digest() == settings_sha256 else recipe
     less_replay = msgspec.structs.replace(recipe, replay=0.3)
     faster = msgspec.structs.replace(
         less_replay,
@@ -241,8 +244,7 @@ def as_begun(recipe: Recipe, settings_sha256: str) -> Recipe:
         head_lr=2 * recipe.head_lr,
         norm_lr=2 * recipe.norm_lr,
     )
-    free = msgspec.structs.replace(recipe, adapter=msgspec.structs.replace(recipe.adapter, hold=0.0))
-    forms = (recipe, less_replay, faster, free)
+    forms = (recipe, less_replay, faster)
     return next((form for form in forms if form.digest() == settings_sha256), recipe)
 
 

@@ -331,6 +331,7 @@ def test_a_time_budget_limits_the_number_of_steps(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(
         eta, "measure_step_times", lambda job: EtaEstimator(job.recipe, [100.0, 200.0], eval_seconds=0.0)
     )
+    monkeypatch.setattr(eta, "FEW_STEPS", 0)
     ctx = new_run(tmp_path)
     # Half of the steps belong to each stage: four steps take 600 s, five 800 s.
     run(ctx, tmp_path, msgspec.structs.replace(tiny(), max_steps=None, epochs=1000, time_budget_s=700.0))
@@ -361,6 +362,35 @@ def test_a_phase_that_would_miss_its_time_changes_its_steps(
         state=state, recipe=recipe, batches=SimpleNamespace(steps=lambda: 60), ctx=new_run(tmp_path)
     )
     estimator = EtaEstimator(recipe, [5.0], eval_seconds=0.0)
+    eta.replan_steps(cast(TrainingJob, job), estimator, seconds)
+    assert state.max_steps == steps
+
+
+@pytest.mark.parametrize(
+    ("step", "planned", "seconds", "steps"),
+    [
+        (1, 1, 9.0, 4),  # the only step took 9 s of 200 s; with the measurement 55 s are expected
+        (2, 4, 18.0, 6),
+        (1, 1, 180.0, 1),
+        (1, 1, 250.0, 1),
+        (3, 5, 120.0, 4),
+        (3, 5, 199.0, 4),
+    ],
+)
+def test_a_plan_of_few_steps_is_corrected_after_each_of_them(
+    tmp_path: Path, step: int, planned: int, seconds: float, steps: int
+) -> None:
+    """Measured in a busy moment: 100 s a step, with a budget of 200 s."""
+    recipe = msgspec.structs.replace(
+        tiny(), curriculum=tiny().curriculum[1:], max_steps=None, time_budget_s=200.0
+    )
+    state = checkpoint.LoopState(phase="scratch", step=step, max_steps=planned, peak_lr=0.1)
+    job = SimpleNamespace(
+        state=state, recipe=recipe, batches=SimpleNamespace(steps=lambda: 60), ctx=new_run(tmp_path)
+    )
+    estimator = EtaEstimator(recipe, [100.0], eval_seconds=0.0)
+    for _number in range(step):
+        estimator.observe_step(recipe.curriculum[0], seconds / step)
     eta.replan_steps(cast(TrainingJob, job), estimator, seconds)
     assert state.max_steps == steps
 
