@@ -31,11 +31,20 @@ def observations(
     machine: MachineReading, runs: Sequence[RunReading], firing: Collection[str]
 ) -> Iterator[Observation]:
     """What all rules find in the readings of one moment."""
-    yield from observe_machine(machine, runs, firing)
+    of_machine = list(observe_machine(machine, runs, firing))
+    yield from of_machine
     yield from observe_gone(runs, firing)
+    # One cause, one alert: a processor that is too busy already says which run it slows down.
+    told_by_cpu = {
+        one.figures.get("run")
+        for one in of_machine
+        if one.rule == rules.MACHINE_CPU.id and one.state is ObservationState.BAD
+    }
     for run in runs:
         for one in observe_run(run, machine.t, firing):
             if one.rule == rules.RUN_SLOW.id and one.state is ObservationState.BAD:
+                if run.run_id in told_by_cpu and one.fingerprint not in firing:
+                    continue
                 one = msgspec.structs.replace(one, figures={**one.figures, "cause": causes_text(machine)})
             yield one
 

@@ -320,6 +320,14 @@ def test_a_failed_training_is_told_with_its_kind_and_the_last_lines_of_its_log(
     assert title in notice.title and "loop.py" in notice.text and f"run {bench.run.run.run_id}" in notice.text
 
 
+def test_a_busy_processor_that_slows_a_run_down_is_one_alert(workspace: Workspace) -> None:
+    bench = Simulated(workspace)
+    bench.rounds(300)
+    bench.speed = 300.0
+    bench.rounds(300)
+    assert bench.told() == [("alert", "machine.cpu")]
+
+
 def test_the_end_of_a_training_is_told_once(workspace: Workspace) -> None:
     bench = Simulated(workspace)
     bench.rounds(60)
