@@ -362,6 +362,40 @@ async def test_a_corrected_answer_is_kept_with_the_models_beside_it(
         assert echoed[-1][1][1] == kept.turns[1].text, "the model goes on from the correction"
 
 
+async def test_u_takes_back_what_was_kept_or_corrected(
+    ws: Workspace, echoed: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDITOR", raising=False)
+    monkeypatch.delenv("VISUAL", raising=False)
+    add_model(ws, "native-1", 1.0)
+
+    def kept() -> list[list[str]]:
+        with MemoryStore(ws.memory_db, readonly=True) as store:
+            return [[turn.text for turn in one.turns] for one in store.conversations()]
+
+    app = H2QApp(ws)
+    async with app.run_test(size=(90, 30)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.model == "native-1")
+        await ask(pilot, tab, "one")
+        await pilot.press("escape", "K")
+        await until(pilot, lambda: "Stored in memory" in text_of(app))
+        await ask(pilot, tab, "two")
+        await pilot.press("escape", "e")
+        await until(pilot, lambda: "The answer as it should be" in text_of(app))
+        await pilot.press("m", "y", "ctrl+s")
+        await until(pilot, lambda: "Your version is in memory" in text_of(app))
+        assert len(kept()[0]) == 4
+        await pilot.press("u")
+        await until(pilot, lambda: "Taken out of memory" in text_of(app))
+        assert kept() == [["one", "**native-1** answers 1"]]
+        assert tab.record.exchanges[1].text == "**native-1** answers 2" and "‹" not in tab.view.plain_text
+        await pilot.press("K")
+        await until(pilot, lambda: len(kept()[0]) == 4)
+        await pilot.press("u")
+        await until(pilot, lambda: len(kept()[0]) == 2)
+
+
 async def test_turns_kept_one_after_the_other_are_one_conversation(ws: Workspace, echoed: Asked) -> None:
     add_model(ws, "native-1", 1.0)
     app = H2QApp(ws)

@@ -94,6 +94,19 @@ def keep_in_memory(workspace: Workspace, record: ChatRecord) -> str:
     return conversation.id
 
 
+def take_from_memory(workspace: Workspace, record: ChatRecord) -> str:
+    """Takes back what was kept of a chat, except what is still marked as kept.
+
+    Returns the id of the conversation that is left, "" for none. Raises H2QError and OSError.
+    """
+    conversation = record.kept_conversation()
+    with uninterruptible(), MemoryStore(workspace.memory_db) as store:
+        store.forget([record.memory_id])
+        if conversation.turns:
+            store.add([conversation], SOURCE, SOURCE, again=True)
+    return conversation.id if conversation.turns else ""
+
+
 def find_named_model(workspace: Workspace, name: str) -> str:
     """What `name` (a name, tag, path, or BASE + ADAPTER) stands for, as a name for the inference service.
 

@@ -379,16 +379,14 @@ class ChatTab(Tab):
             "fetch": not self.model and offered_model(self.workspace) is not None,
             "train": not self.model,
             "chats": self._chats > 0 or self.record.last is not None,
-            "undo": self._cleared is not None,
+            "undo": (self._cleared is not None or self.turns.can_undo) and not busy,
             "copy": exchange is not None,
-            "version_before": exchange is not None and len(exchange.answers) > 1 and not busy,
-            "version_after": exchange is not None and len(exchange.answers) > 1 and not busy,
-            "turn_before": len(self.record.exchanges) > 1,
-            "turn_after": len(self.record.exchanges) > 1,
-            "better_left": exchange is not None and exchange.is_blind and not busy,
-            "better_right": exchange is not None and exchange.is_blind and not busy,
-            "equal": exchange is not None and exchange.is_blind and not busy,
         }
+        walks = exchange is not None and len(exchange.answers) > 1 and not busy
+        votes = exchange is not None and exchange.is_blind and not busy
+        rules |= dict.fromkeys(("version_before", "version_after"), walks)
+        rules |= dict.fromkeys(("turn_before", "turn_after"), len(self.record.exchanges) > 1)
+        rules |= dict.fromkeys(("better_left", "better_right", "equal"), votes)
         return rules.get(action.verb, True)
 
     def action_send(self) -> None:
@@ -454,7 +452,10 @@ class ChatTab(Tab):
         self.show_message(_("A new chat; u brings the last one back."))
 
     def action_undo(self) -> None:
-        if self._cleared is not None:
+        """Takes back the last turn that was kept or corrected, or the beginning of a new chat."""
+        if self.turns.can_undo:
+            self.turns.undo()
+        elif self._cleared is not None:
             self.answering.end()
             self.record, self._cleared = self._cleared, None
             self.selected = len(self.record.exchanges) - 1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from textual.app import SuspendNotSupported
 
-from engine.chats.record import ChatExchange, tally
+from engine.chats.record import ChatAnswer, ChatExchange, ChatRecord, tally
 from engine.chats.store import read_chats
 from engine.core.errors import H2QError, error_text
 from engine.core.i18n import _
@@ -19,7 +19,6 @@ from tui.tabs.chat import reader
 if TYPE_CHECKING:
     from textual.app import App
 
-    from engine.chats.record import ChatRecord
     from engine.core.paths import Workspace
     from tui.host.app_host import AppHost
     from tui.tabs.chat.transcript import Transcript
@@ -57,11 +56,53 @@ class TurnHost(Protocol):
         """Runs a coroutine beside the app."""
 
 
+class _KeptTurn(NamedTuple):
+    """What `undo` takes back."""
+
+    record: ChatRecord
+    exchange: ChatExchange
+    kept: int | None
+    """The version that was in memory before."""
+    shown: int
+    """The version that was shown before."""
+    corrected: ChatAnswer | None
+    """The version that the person wrote, or None."""
+
+
 class TurnActions:
     """The actions on the selected exchange."""
 
     def __init__(self, tab: TurnHost) -> None:
         self.tab = tab
+        self._last_kept: _KeptTurn | None = None
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether the last turn that was kept in this chat can be taken back."""
+        return self._last_kept is not None and self._last_kept.record is self.tab.record
+
+    def undo(self) -> None:
+        """Takes the turn that was kept last out of memory, and a correction out of the chat."""
+        last, self._last_kept = self._last_kept, None
+        if last is None or last.record is not self.tab.record:
+            return
+        exchange = last.exchange
+        exchange.kept = last.kept
+        if last.corrected is not None and exchange.answers[-1] is last.corrected:
+            exchange.show(last.shown)
+            exchange.answers.pop()
+        self._run(self._take_back(last.record), "chat:keep")
+
+    async def _take_back(self, record: ChatRecord) -> None:
+        tab = self.tab
+        try:
+            record.memory_id = await asyncio.to_thread(reader.take_from_memory, tab.workspace, record)
+        except (H2QError, OSError) as problem:
+            tab.show_message(error_text(problem), "error")
+        else:
+            tab.show_message(_("Taken out of memory."), "success")
+            tab.save()
+        tab.redraw_selected()
 
     def select(self, step: int) -> None:
         """Selects the exchange `step` further."""
@@ -106,8 +147,17 @@ class TurnActions:
         if exchange is not None and exchange.text and not exchange.is_kept:
             self._keep(exchange, _("Stored in memory; the next corpus build includes it."))
 
-    def _keep(self, exchange: ChatExchange, message: str) -> None:
+    def _keep(
+        self,
+        exchange: ChatExchange,
+        message: str,
+        shown: int | None = None,
+        corrected: ChatAnswer | None = None,
+    ) -> None:
+        """`shown` and `corrected` are what a correction has changed before."""
         before, exchange.kept = exchange.kept, exchange.shown
+        was_shown = exchange.shown if shown is None else shown
+        self._last_kept = _KeptTurn(self.tab.record, exchange, before, was_shown, corrected)
         self._run(self._store(exchange, before, message), "chat:keep")
 
     async def _store(self, exchange: ChatExchange, before: int | None, message: str) -> None:
@@ -115,7 +165,7 @@ class TurnActions:
         try:
             record.memory_id = await asyncio.to_thread(reader.keep_in_memory, tab.workspace, record)
         except (H2QError, OSError) as problem:
-            exchange.kept = before
+            exchange.kept, self._last_kept = before, None
             tab.show_message(error_text(problem), "error")
         else:
             tab.show_message(message, "success")
@@ -151,9 +201,11 @@ class TurnActions:
     def _correct(self, exchange: ChatExchange, text: str | None) -> None:
         if text is None or not text.strip() or text == exchange.text:
             return
-        exchange.correct(text)
+        shown = exchange.shown
+        corrected = exchange.correct(text)
         self.tab.redraw_selected()
-        self._keep(exchange, _("Your version is in memory, the model's stays beside it."))
+        message = _("Your version is in memory, the model's stays beside it.")
+        self._keep(exchange, message, shown, corrected)
 
     def _run(self, work: Coroutine[Any, Any, None], group: str) -> None:
         self.tab.run_worker(work, group=group, exit_on_error=False)
