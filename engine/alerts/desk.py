@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -28,6 +29,14 @@ def open_alerts(workspace: Workspace) -> list[AlertState]:
     with AlertStore(workspace) as store:
         states = [state for state in store.states().values() if state.firing]
     return sorted(states, key=lambda state: (state.level.rank, state.bad_since or 0.0))
+
+
+def count_unseen(workspace: Workspace) -> int:
+    """Alerts in force that nobody has acknowledged; 0 also when the database cannot be read. Never raises."""
+    try:
+        return sum(state.acknowledged_at is None for state in open_alerts(workspace))
+    except (sqlite3.Error, OSError):
+        return 0
 
 
 def told_notices(workspace: Workspace, limit: int = 50) -> list[ToldNotice]:

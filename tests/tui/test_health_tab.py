@@ -151,6 +151,13 @@ async def test_an_alert_in_force_is_shown_and_acknowledged(ws: Workspace) -> Non
         await until(pilot, lambda: "a acknowledge" not in text_of(app))
 
 
+async def test_the_header_counts_the_alerts_that_nobody_has_seen_in_every_tab(ws: Workspace) -> None:
+    put_alert(ws)
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "▲1" in text_of(app).splitlines()[0])
+
+
 async def test_everything_is_muted_and_no_longer(ws: Workspace) -> None:
     app = H2QApp(ws, interval=0.5)
     async with app.run_test(size=(120, 40)) as pilot:

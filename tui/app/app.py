@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from textual import events, on
+from textual import events, on, work
 from textual._compositor import CompositorUpdate
 from textual._xterm_parser import XTermParser
 from textual.app import App, ComposeResult, SystemCommand
@@ -23,6 +23,7 @@ from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher
 
+from engine.alerts.desk import count_unseen
 from engine.core.i18n import _, set_language, system_language
 from engine.core.paths import shipped
 from engine.core.settings import Settings
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 MIN_SIZE = (60, 20)
 """Columns and rows below which nothing useful fits."""
 HANGUP_CHECK_S = 5.0
+ALERT_CHECK_S = 5.0
 """Seconds between two checks whether the terminal is still there."""
 TAB_READ_S = 2.0
 """How long an action chosen in the palette waits until its tab, just shown, offers it."""
@@ -183,6 +185,8 @@ class H2QApp(App[None]):
         await self.show_tab(self._first_tab)
         self.board.start()
         self.set_interval(HANGUP_CHECK_S, self._leave_when_hung_up)
+        self._count_alerts()
+        self.set_interval(ALERT_CHECK_S, self._count_alerts)
         if self._welcome:
             self.run_worker(onboarding.offer_first_start(self), group="first-start", exit_on_error=False)
 
@@ -394,6 +398,14 @@ class H2QApp(App[None]):
     def _refresh_header(self) -> None:
         self.header.running = header_status(self.board)
         self.header.redraw()
+
+    @work(group="alerts:count", exclusive=True, exit_on_error=False)
+    async def _count_alerts(self) -> None:
+        """Alerts in force that nobody has acknowledged, for the header."""
+        count = await asyncio.to_thread(count_unseen, self.workspace)
+        if count != self.header.alerts:
+            self.header.alerts = count
+            self.header.redraw()
 
     # Textual
 
