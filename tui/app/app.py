@@ -23,7 +23,6 @@ from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher
 
-from engine.alerts.desk import count_unseen
 from engine.core.i18n import _, set_language, system_language
 from engine.core.paths import shipped
 from engine.core.settings import Settings
@@ -402,7 +401,7 @@ class H2QApp(App[None]):
     @work(group="alerts:count", exclusive=True, exit_on_error=False)
     async def _count_alerts(self) -> None:
         """Alerts in force that nobody has acknowledged, for the header."""
-        count = await asyncio.to_thread(count_unseen, self.workspace)
+        count = await asyncio.to_thread(_unseen_alerts, self.workspace)
         if count != self.header.alerts:
             self.header.alerts = count
             self.header.redraw()
@@ -437,3 +436,10 @@ class H2QApp(App[None]):
         if "title" in options:
             options["title"] = plain(options["title"])
         super().notify(plain(message), **options)
+
+
+def _unseen_alerts(workspace: Workspace) -> int:
+    """Alerts in force that nobody has acknowledged. Their code is loaded in the thread, after the first paint."""
+    from engine.alerts.desk import count_unseen
+
+    return count_unseen(workspace)
