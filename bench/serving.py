@@ -183,7 +183,9 @@ def native(full: bool) -> list[BenchResult]:
     with tempfile.TemporaryDirectory(prefix="h2q-b-") as folder:
         model = _native_gguf(Path(folder))
         for _round in range(ROUNDS):
-            *_texts, done = model.generate(asked, Sampling(temperature=0.0, max_tokens=count, max_bytes=1 << 20))
+            *_texts, done = model.generate(
+                asked, Sampling(temperature=0.0, max_tokens=count, max_bytes=1 << 20)
+            )
             assert not isinstance(done, str)
             rates.append(done.tokens_per_s)
         reforward = _reforward(model, model.prompt(asked), 20)

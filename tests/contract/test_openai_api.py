@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import ollama
 import openai
 import pytest
 
@@ -168,3 +169,20 @@ def test_bad_input_has_the_shape_of_the_api(url: str, path: str, body: dict[str,
     error = reply.json()["error"]
     assert error["message"] and "\n" not in error["message"] and error["type"]
     assert reply.json().get("type") == ("error" if path == "/v1/messages" else None)
+
+
+def test_a_real_model_answers_ollamas_and_openais_clients_alike(smollm2_gguf: Path) -> None:
+    asked: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
+    with short_workspace() as ws:
+        (ws.models / "smollm2.gguf").symlink_to(smollm2_gguf)
+        with serving(ws) as url, openai.DefaultHttpxClient(trust_env=False) as http:
+            theirs = ollama.Client(url, timeout=120, trust_env=False)
+            limits = {"temperature": 0, "num_predict": 12}
+            parts = list(theirs.chat("smollm2", asked, stream=True, options=limits))
+            text = "".join(part.message.content or "" for part in parts)
+            client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", http_client=http, timeout=120)
+            reply = client.chat.completions.create(
+                model="smollm2", messages=asked, temperature=0, max_tokens=12
+            )
+    assert "Paris" in text and reply.choices[0].message.content == text
+    assert (parts[-1].prompt_eval_count or 0) > 30, "the template's own system turn is part of the prompt"
