@@ -100,7 +100,9 @@ def _check(
     again = _same_again(model, served, prefixes)
     step()
     effect, applied = (
-        _adapter_effect(ws, model, served, base, prefixes) if _has_adapter(ws, model.name) else (None, None)
+        _adapter_effect(ws, model, served, base, prefixes, found.limit)
+        if _has_adapter(ws, model.name)
+        else (None, None)
     )
     return CreatedCheck(
         served=found,
@@ -140,6 +142,7 @@ def _adapter_effect(
     served: ServedModel,
     base: BaseModel,
     prefixes: Sequence[list[int]],
+    limit: float,
 ) -> tuple[float | None, bool | None]:
     """(mean |Δ log p| between base and created model in llama.cpp, whether that is nearer to torch than the base is)."""
     bare = open_language_model(ws, base.place)
@@ -159,10 +162,10 @@ def _adapter_effect(
     if not effects:
         return None, None
     effect = sum(effects) / len(effects)
-    if max(sum(without), sum(effects)) <= 2 * sum(created):
-        # What the adapter changes is no larger than what rounding does.
-        return effect, None if sum(effects) > 0 else False
-    return effect, sum(created) < sum(without)
+    if sum(without) / len(without) <= limit:
+        # What the adapter changes is no larger than what rounding may change.
+        return effect, None
+    return effect, sum(created) < sum(without) / 2
 
 
 def created_sentences(check: CreatedCheck) -> list[str]:
