@@ -61,7 +61,8 @@ def routes(front: Front) -> APIRouter:
     @router.api_route("/api/ps", methods=["GET", "HEAD"])
     async def ps() -> Response:
         status = await front.client.status()
-        served = {model.reference: model for model in reversed(await front.models.all())}
+        # The name of the model itself, not `personal`, which stands before it.
+        served = {model.reference: model for model in await front.models.all()}
         loaded = status.models if status is not None else []
         rows = [
             _loaded(served[model.name], model.memory_mb, model.keep_s, model.idle_s, model.context)

@@ -379,6 +379,7 @@ def test_native_models_and_adapters_answer(own: ollama.Client, workspace: Worksp
         own.chat("personal", [{"role": "user", "content": "数到三"}], options=GREEDY).message.content
         == "一二三。"
     )
+    assert "own:latest" in [model.model for model in own.ps().models]
     assert own.chat("mine", ASKED, options=GREEDY).message.content != ANSWER
     scored = own.chat(
         "own", [{"role": "user", "content": "Two and two?"}], logprobs=True, top_logprobs=2, options=GREEDY
