@@ -391,9 +391,9 @@ async def test_u_takes_back_what_was_kept_or_corrected(
         assert kept() == [["one", "**native-1** answers 1"]]
         assert tab.record.exchanges[1].text == "**native-1** answers 2" and "‹" not in tab.view.plain_text
         await pilot.press("K")
-        await until(pilot, lambda: len(kept()[0]) == 4)
+        await until(pilot, lambda: [len(turns) for turns in kept()] == [4])
         await pilot.press("u")
-        await until(pilot, lambda: len(kept()[0]) == 2)
+        await until(pilot, lambda: [len(turns) for turns in kept()] == [2])
 
 
 async def test_turns_kept_one_after_the_other_are_one_conversation(ws: Workspace, echoed: Asked) -> None:

@@ -86,6 +86,9 @@ def keep_in_memory(workspace: Workspace, record: ChatRecord) -> str:
     Returns the id of the conversation; the next corpus build finds it. Raises H2QError and OSError.
     """
     conversation = record.kept_conversation()
+    if not conversation.turns:
+        # Taken back before it was written.
+        return record.memory_id
     items: list[ImportItem] = [conversation]
     if record.memory_id and record.memory_id != conversation.id:
         items.append(Replaced(id=record.memory_id, by=conversation.id))
@@ -101,7 +104,8 @@ def take_from_memory(workspace: Workspace, record: ChatRecord) -> str:
     """
     conversation = record.kept_conversation()
     with uninterruptible(), MemoryStore(workspace.memory_db) as store:
-        store.forget([record.memory_id])
+        if record.memory_id:
+            store.forget([record.memory_id])
         if conversation.turns:
             store.add([conversation], SOURCE, SOURCE, again=True)
     return conversation.id if conversation.turns else ""

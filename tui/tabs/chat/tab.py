@@ -411,7 +411,6 @@ class ChatTab(Tab):
             self.answer(self.exchange)
 
     def action_demo(self) -> None:
-        """The whole loop on the shipped sample."""
         self.host.open_demo()
 
     def action_fetch(self) -> None:

@@ -75,6 +75,8 @@ class TurnActions:
     def __init__(self, tab: TurnHost) -> None:
         self.tab = tab
         self._last_kept: _KeptTurn | None = None
+        self._writing = asyncio.Lock()
+        """One change of memory after the other: each needs the id that the one before gave."""
 
     @property
     def can_undo(self) -> bool:
@@ -96,7 +98,8 @@ class TurnActions:
     async def _take_back(self, record: ChatRecord) -> None:
         tab = self.tab
         try:
-            record.memory_id = await asyncio.to_thread(reader.take_from_memory, tab.workspace, record)
+            async with self._writing:
+                record.memory_id = await asyncio.to_thread(reader.take_from_memory, tab.workspace, record)
         except (H2QError, OSError) as problem:
             tab.show_message(error_text(problem), "error")
         else:
@@ -163,7 +166,8 @@ class TurnActions:
     async def _store(self, exchange: ChatExchange, before: int | None, message: str) -> None:
         tab, record = self.tab, self.tab.record
         try:
-            record.memory_id = await asyncio.to_thread(reader.keep_in_memory, tab.workspace, record)
+            async with self._writing:
+                record.memory_id = await asyncio.to_thread(reader.keep_in_memory, tab.workspace, record)
         except (H2QError, OSError) as problem:
             exchange.kept, self._last_kept = before, None
             tab.show_message(error_text(problem), "error")
