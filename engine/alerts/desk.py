@@ -139,11 +139,15 @@ def add_channel(workspace: Workspace, name: str, kind_id: str, fields: Mapping[s
     save_settings(workspace, msgspec.structs.replace(settings, alert_channels=channels))
 
 
+def _no_channel(name: str) -> UsageProblem:
+    return UsageProblem(_("there is no channel {name}").format(name=name), hint="h2q-tui notify channels")
+
+
 def remove_channel(workspace: Workspace, name: str) -> None:
     """Deletes a channel, its secrets and what waits for it. Raises UsageProblem for one that is not there."""
     settings = load_settings(workspace)
     if name not in settings.alert_channels:
-        raise UsageProblem(_("there is no channel {name}").format(name=name), hint="h2q-tui notify channels")
+        raise _no_channel(name)
     channels = {key: value for key, value in settings.alert_channels.items() if key != name}
     save_settings(workspace, msgspec.structs.replace(settings, alert_channels=channels))
     save_secrets(workspace, name, {})
@@ -164,7 +168,7 @@ def muted_until(workspace: Workspace, now: float | None = None) -> float | None:
 def send_tests(workspace: Workspace, names: Sequence[str] = ()) -> dict[str, str]:
     """Sends a test message to the channels `names`, to all without any; returns the error of each, "" for success.
 
-    Raises UsageProblem when there is no channel. It takes as long as the servers do.
+    Raises UsageProblem when there is no such channel. It takes as long as the servers do.
     """
     from engine.alerts.delivery import open_channel, send
 
@@ -172,6 +176,9 @@ def send_tests(workspace: Workspace, names: Sequence[str] = ()) -> dict[str, str
     names = names or list(settings.alert_channels)
     if not names:
         raise UsageProblem(_("there is no channel yet"), hint="h2q-tui notify setup")
+    for name in names:
+        if name not in settings.alert_channels:
+            raise _no_channel(name)
     notice = Notice(kind=NoticeKind.TEST, level=AlertLevel.INFO, at=time.time(), states=())
     made = compose(notice, MessagePlace(host=socket.gethostname(), folder=workspace.root))
     results = {}

@@ -64,6 +64,8 @@ def test_a_channel_is_set_up_tried_listed_and_removed(home: str) -> None:
     assert "host=127.0.0.1" in run_cli("--data-dir", home, "notify", "channels").out
     gone = run_cli("--data-dir", home, "--json", "notify", "test", "mail")
     assert gone.code == 4 and json.loads(gone.out)["sent"] == {"mail": False}
+    assert json.loads(gone.out)["error"].startswith("mail: ") and json.loads(gone.out)["exit_code"] == 4
+    assert run_cli("--data-dir", home, "notify", "test", "nothing").code == 2
     assert run_cli("--data-dir", home, "notify", "remove", "mail").code == 0
     assert run_cli("--data-dir", home, "notify", "test").code == 2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -357,11 +357,17 @@ def _prompt(text: str, *, default: str | None = None, hidden: bool = False) -> s
 def _send_tests(ws: Workspace, names: list[str]) -> None:
     """Sends a test message to each channel and prints what became of it. Ends with exit code 4 when one failed."""
     from engine.alerts.desk import send_tests
+    from engine.core.errors import ServiceUnreachable
 
     results = send_tests(ws, names)
     for name, error in results.items():
         output.echo(colon(name, _("sent") if not error else _("not sent: {error}").format(error=error)))
+    failed = {name: error for name, error in results.items() if error}
     if session.options.json:
-        output.echo_json({"sent": {name: not error for name, error in results.items()}, "errors": results})
-    if any(results.values()):
-        raise typer.Exit(4)
+        document: dict[str, Any] = {"sent": {name: name not in failed for name in results}, "errors": results}
+        if failed:
+            name, error = next(iter(failed.items()))
+            document |= {"error": colon(name, error), "exit_code": ServiceUnreachable.exit_code}
+        output.echo_json(document)
+    if failed:
+        raise typer.Exit(ServiceUnreachable.exit_code)
