@@ -21,6 +21,7 @@ from engine.runs.command_queue import RunCommand
 from engine.runs.context import RunContext
 from engine.runs.control import Request
 from engine.runs.events import (
+    CheckpointFailed,
     CheckpointWritten,
     CommandHandled,
     EpochDone,
@@ -304,7 +305,7 @@ def test_a_full_disk_does_not_stop_training_immediately(
     ctx = commanded(tmp_path, (1, "checkpoint", ""), (2, "checkpoint", ""))
     run(ctx, tmp_path)
     assert [event.step for event in events(ctx, CheckpointWritten)] == [2, 6]
-    assert len([event for event in events(ctx, Log) if event.level == "error"]) == 2
+    assert [event.step for event in events(ctx, CheckpointFailed)] == [0, 1]
 
 
 def test_a_disk_full_for_long_pauses_training_until_there_is_space(
