@@ -24,11 +24,21 @@ from engine.core.paths import Workspace
 
 def open_alerts(workspace: Workspace) -> list[AlertState]:
     """The alerts in force, the most serious and then the oldest first. Empty where nothing was ever watched."""
+    return alert_overview(workspace, 0)[0]
+
+
+def alert_overview(
+    workspace: Workspace, limit: int, now: float | None = None
+) -> tuple[list[AlertState], list[ToldNotice], float | None]:
+    """The alerts in force, what was told, and when a mute of everything ends, in one look at the database."""
     if not AlertStore.exists(workspace):
-        return []
+        return [], [], None
     with AlertStore(workspace) as store:
         states = [state for state in store.states().values() if state.firing]
-    return sorted(states, key=lambda state: (state.level.rank, state.bad_since or 0.0))
+        mutes = store.mutes(time.time() if now is None else now)
+        told = store.notices(limit)
+    states.sort(key=lambda state: (state.level.rank, state.bad_since or 0.0))
+    return states, told, max((mute.until for mute in mutes if mute.pattern == "*"), default=None)
 
 
 def count_unseen(workspace: Workspace) -> int:
@@ -158,11 +168,7 @@ def remove_channel(workspace: Workspace, name: str) -> None:
 
 def muted_until(workspace: Workspace, now: float | None = None) -> float | None:
     """When the mute of everything ends; None without one."""
-    now = time.time() if now is None else now
-    if not AlertStore.exists(workspace):
-        return None
-    with AlertStore(workspace) as store:
-        return max((mute.until for mute in store.mutes(now) if mute.pattern == "*"), default=None)
+    return alert_overview(workspace, 0, now)[2]
 
 
 def send_tests(workspace: Workspace, names: Sequence[str] = ()) -> dict[str, str]:

@@ -26,6 +26,8 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
 
     Errs on the side of hiding: a line of a log without a figure is still a line of a log.
     """
+    if not text:
+        return ""
     for secret in sorted(set(known), key=len, reverse=True):
         if len(secret) >= _MIN_SECRET:
             text = text.replace(secret, HIDDEN)

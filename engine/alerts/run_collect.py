@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
@@ -39,7 +39,8 @@ class _Watched:
     alive: bool = True
     over_at: float | None = None
     fault: str = ""
-    tail: tuple[str, ...] = field(default=())
+    log: tuple[str, ...] = ()
+    tail: tuple[str, ...] = ()
 
 
 class RunCollector:
@@ -137,13 +138,15 @@ class RunCollector:
         one.tail = redact_lines(log.splitlines()[-_LOG_LINES:], self._secrets)
 
     def _reading(self, one: _Watched, now: float, awake_since: float) -> RunReading:
-        tail = one.tail if one.over_at is not None else redact_lines(one.watch.log, self._secrets)
+        log = tuple(one.watch.log)
+        if one.over_at is None and log != one.log:
+            one.log, one.tail = log, redact_lines(log, self._secrets)
         reading = one.watch.reading(
             now,
             alive=one.alive,
             awake_since=awake_since,
             fault=one.fault,
-            log_tail=tail,
+            log_tail=one.tail,
             resumed=self._has_successor(one),
         )
         # What stands in the states of the alerts stands in their database too.

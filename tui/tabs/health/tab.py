@@ -17,14 +17,7 @@ from textual.geometry import Size
 from textual.message import Message
 
 from engine.alerts.collect import MachineCollector
-from engine.alerts.desk import (
-    acknowledge_alerts,
-    mute_alerts,
-    muted_until,
-    open_alerts,
-    send_tests,
-    told_notices,
-)
+from engine.alerts.desk import acknowledge_alerts, alert_overview, mute_alerts, send_tests
 from engine.alerts.diagnosis import diagnose
 from engine.alerts.run_collect import RunCollector
 from engine.core.errors import H2QError
@@ -150,12 +143,13 @@ class HealthTab(Tab):
         machine = self._machine.read(self._runs.pids)
         reasons = [diagnose(machine, run) for run in runs if run.alive and not run.over]
         try:
+            states, told, muted = alert_overview(self.workspace, TOLD)
             return AlertBoard(
                 diagnosis=next(filter(None, reasons), ""),
-                open=tuple(open_alerts(self.workspace)),
-                told=tuple(told_notices(self.workspace, TOLD)),
+                open=tuple(states),
+                told=tuple(told),
                 channels=len(self.host.settings.alert_channels),
-                muted_until=muted_until(self.workspace),
+                muted_until=muted,
             )
         except (sqlite3.Error, OSError):
             return AlertBoard(diagnosis=next(filter(None, reasons), ""))
