@@ -187,6 +187,7 @@ def compare(
     )
     scores = _case_scores(cases, base_nll, new_nll)
     extremes = pick_extremes(cases, scores, questions)
+    advance(2 * GENERATED_COST * ANSWER_BYTES * (2 * EXTREMES - len(extremes)))
 
     def answers_of(asked: Sequence[EvaluationCase], samples: int) -> tuple[ModelAnswers, ModelAnswers]:
         def generated(size: int) -> None:
