@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from engine.core.chat import ChatMessage
-from engine.core.errors import BadInput, RunFailed, error_text
+from engine.core.errors import RunFailed, error_text
 from engine.core.files import check_free_space, make_dirs
 from engine.export.create_model import CreateRequest, create_model
 from engine.models.ollama.layout import full_tag
@@ -217,7 +217,7 @@ async def _upload(store: ModelStore, digest: str, request: Request) -> None:
         while (part := parts.get()) is not None:
             yield part
         if failed:
-            raise BadInput("the upload was not complete")
+            raise bad_request("the upload was not complete")
 
     async def put(part: bytes | None) -> None:
         while not work.done():

@@ -30,6 +30,7 @@ ALLOWED = {
         "engine/memory/data_source.py",
         "rm ",
     ): "a note of the time of the last training, which the next one writes",
+    ("engine/serving/ollama_store.py", "h2q-tui models remove"): "what a program has just asked to delete",
     ("tui/cli/commands/models.py", "h2q-tui models remove"): "the command as it was typed, with --yes",
     ("tui/cli/commands/memory.py", "h2q-tui models remove"): "a model that was trained on what was forgotten",
 }
