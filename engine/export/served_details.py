@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from engine.core.errors import BadInput, H2QError
+from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.models.card import ModelCard, load_card
 from engine.models.gguf.header import read_metadata
@@ -23,7 +24,7 @@ _TEMPLATE = "tokenizer.chat_template"
 def show_model(ws: Workspace, stored: StoredModel) -> dict[str, Any]:
     """The answer of `/api/show`; arrays of the file are left out. Raises BadInput for a broken or missing file."""
     if stored.model is None:
-        raise BadInput("no model layer", path=stored.path)
+        raise BadInput(_("the files are not one GGUF model"), path=stored.path)
     values = read_metadata(stored.model)
     parameters = stored.parameters
     return {

@@ -203,9 +203,9 @@ class ModelStore:
             blob = BlobWriter(file)
             yield blob
             if blob.digest != digest:
-                raise BadInput(
-                    f'digest mismatch, expected "{digest}", got "{blob.digest}"'  # Ollama's own words, for programs
-                )
+                # Ollama's own words, which programs look for.
+                text = _('digest mismatch, expected "{expected}", got "{found}"')
+                raise BadInput(text.format(expected=digest, found=blob.digest))
 
     def put_blob(self, digest: str, chunks: Iterable[bytes]) -> None:
         """Stores a blob in pieces. Raises as `new_blob`."""

@@ -250,7 +250,7 @@ def register(app: typer.Typer) -> None:
             copy = path.removeprefix("ollama:")
             if copy != path:
                 text = _("Ollama has a copy of a model that held it: {name}").format(name=copy)
-                output.echo(f"{text} → ollama rm {copy}")
+                output.echo(text + " → " + shell_command("ollama", "rm", copy))
                 continue
             output.echo(
                 _("the export {path} was made from such a model").format(path=path)
