@@ -309,8 +309,7 @@ class ChatTab(Tab):
 
     def save(self) -> None:
         """Writes the chat into the history."""
-        if not self.host.read_only:
-            self._save(self.record)
+        self._save(self.record)
 
     @work(group="chat:save", exit_on_error=False)
     async def _save(self, record: ChatRecord) -> None:
