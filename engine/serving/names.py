@@ -112,6 +112,7 @@ class ApiModels:
         self._models: dict[str, ApiModel] = {}
         self._read_at = -FRESH_S
         self._reading = asyncio.Lock()
+        self._renewal: asyncio.Future[Any] | None = None
 
     async def all(self) -> list[ApiModel]:
         """Every served model, the workspace's own first."""
@@ -123,17 +124,21 @@ class ApiModels:
             raise bad_request("model is required")
         wanted = full_tag(name)
         for fresh in (False, True):
-            models = await self._current(fresh=fresh)
+            # A known name is answered from the list there is, which is read again meanwhile: reading takes a while.
+            models = await self._current(fresh=True) if fresh or not self._models else self._models
             found = models.get(wanted) or next(
                 (model for tag, model in models.items() if tag.lower() == wanted.lower()), None
             )
             if found is not None:
+                if self._renewal is None or self._renewal.done():
+                    self._renewal = asyncio.ensure_future(self._current())
                 return found
         raise model_not_found(name)
 
     def forget(self) -> None:
         """Reads the list again at the next use."""
         self._read_at = -FRESH_S
+        self._models = {}
 
     async def _current(self, *, fresh: bool = False) -> dict[str, ApiModel]:
         async with self._reading:

@@ -52,7 +52,7 @@ def test_a_chat_is_answered_whole_and_as_a_stream_with_its_usage(client: openai.
         )
     )
     texts = [part.choices[0].delta.content or "" for part in parts if part.choices]
-    assert "".join(texts) == ANSWER and len(texts) > 2
+    assert "".join(texts) == ANSWER
     assert [part.choices[0].finish_reason for part in parts if part.choices][-2:] == [None, "stop"]
     assert parts[-1].usage == whole.usage and parts[-1].choices == []
     assert len({part.id for part in parts}) == 1
