@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
 import pytest
+from _pytest.capture import DontReadFromInput
 
 from tui.cli.main import main
 from tui.cli.session import GlobalOptions, options
@@ -30,5 +32,7 @@ def run_cli(*arguments: str) -> CliResult:
         pytest.raises(SystemExit) as exit_,
     ):
         patch.setattr("engine.runs.runner.lower_priority", lambda: None)
+        if isinstance(sys.stdin, DontReadFromInput):
+            patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
         main(["--lang", "en", *arguments])
     return CliResult(int(exit_.value.code or 0), out.getvalue(), err.getvalue())

@@ -109,32 +109,34 @@ def read_key(file: Path | None) -> str:
 def _bind(host: str, port: int | None) -> socket.socket:
     """A listening address. Raises BadInput."""
     ports = range(DEFAULT_PORT, DEFAULT_PORT + _TRIED_PORTS) if port is None else (port,)
-    problem: OSError | None = None
+    reason = ""
     for candidate in ports:
         try:
             family, kind, protocol, _name, address = socket.getaddrinfo(
                 host, candidate, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
             bound = socket.socket(family, kind, protocol)
-        except OSError as error:
-            problem = error
+        except OSError as problem:
+            reason = problem.strerror or str(problem)
+            break
+        except UnicodeError:  # a host that no name server can be asked for
+            reason = _("it is no host name")
             break
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind(address)
             # With SO_REUSEADDR only this shows that another program listens there.
             bound.listen(_BACKLOG)
-        except OSError as error:
+        except OSError as problem:
             bound.close()
-            problem = error
+            reason = problem.strerror or str(problem)
             continue
         bound.set_inheritable(False)
         return bound
-    reason = problem.strerror if problem is not None else ""
     raise BadInput(
         _("{host} port {port} cannot be used: {reason}").format(host=host, port=ports[0], reason=reason),
         hint="h2q-tui ollama serve --port 0",
-    ) from problem
+    )
 
 
 def _raise_file_limit() -> None:

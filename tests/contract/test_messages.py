@@ -17,7 +17,10 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "data" / "locale" / "zh" / "LC_MESSAGES"
 KEYWORDS = {"_": None, "N_": None, "n_": (1, 2), "p_": ((1, "c"), 2)}
 FIELDS = re.compile(r"\{([a-z_]*)[^}]*\}")
-SAME = {"h2q", "SQLite", "Python", "torch", "accelerate", "llama.cpp", "zh", "en", "{speed} tok/s"}
+SAME = {
+    "h2q", "SQLite", "Python", "torch", "accelerate", "llama.cpp", "zh", "en", "{speed} tok/s",
+    "CPU {share}", "top-p {value}",
+}  # fmt: skip
 """Messages that are the same in Chinese."""
 
 

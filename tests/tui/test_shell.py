@@ -276,7 +276,7 @@ def test_the_sentence_of_an_action_is_wrapped_in_its_column(width: int) -> None:
 async def test_no_line_of_the_sheet_for_a_new_run_is_wrapped_into_its_margin(tmp_path: Path) -> None:
     app = H2QApp(Workspace(tmp_path))
     async with app.run_test(size=(60, 24)) as pilot:
-        await pilot.press("n", "j", "j")
+        await pilot.press("n", "j", "j", "j")
         await until(pilot, lambda: "candidate that is not shown" in text_of(app))
         lines = text_of(app).splitlines()
         top = next(row for row, line in enumerate(lines) if "New run" in line)
