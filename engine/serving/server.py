@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import resource
 import socket
 import stat
@@ -29,6 +30,8 @@ KEY_VARIABLE = "H2Q_SERVER_KEY"
 MIN_KEY = 16
 """Characters of a key for a server that other machines reach."""
 KEEP_ALIVE_S = 75
+_ORIGIN = re.compile(r"\*|null|[A-Za-z*][A-Za-z0-9+.*-]{0,62}://[!-.0-~]{1,255}/?")
+"""`scheme://host:port`; `*` stands for any text."""
 STOP_S = 5
 _BACKLOG = 2048
 
@@ -49,8 +52,14 @@ def serve(
         key: required in every request; "" for none, which is refused for a host that is not loopback.
         announce: called with the host and the port that were bound, before the first request.
 
-    Raises UsageProblem for a host without a key, BadInput for an address that cannot be bound.
+    Raises UsageProblem for a host without a key and for an invalid origin, BadInput for an address that cannot be bound.
     """
+    for origin in origins:
+        if _ORIGIN.fullmatch(origin) is None:
+            raise UsageProblem(
+                _("{text} is no origin of a web page, like https://example.org").format(text=origin),
+                hint="h2q-tui ollama serve --origins https://example.org",
+            )
     bound = _bind(host, port)
     outside = not ip_address(bound.getsockname()[0]).is_loopback
     if outside and len(key) < MIN_KEY:

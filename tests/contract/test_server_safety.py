@@ -20,12 +20,14 @@ import httpx
 import msgspec
 import pytest
 
+from engine.core.errors import UsageProblem
 from engine.core.paths import Workspace
 from engine.inference.client import InferenceClient
 from engine.serving import bodies, connections
 from engine.serving.front import Front
 from engine.serving.log import log_path
 from engine.serving.security import AccessRules
+from engine.serving.server import serve
 from tests.models import TINY, copy_model, talk, write_tiny
 from tests.serving import serving, short_workspace
 
@@ -297,3 +299,16 @@ def test_other_machines_need_a_key_that_only_the_user_reads(ws: Workspace, tmp_p
         with command(ws, "--port", "0", *arguments) as process:
             _out, error = process.communicate(timeout=30)
             assert process.returncode == 2 and error.count("\n") <= 2 and "Traceback" not in error, error
+
+
+@pytest.mark.parametrize(
+    "origin", ["example.org", "https://", "https://a b", "https://a/b", "\udce9", "https://é.org"]
+)
+def test_what_is_no_origin_is_refused_before_anything_is_served(ws: Workspace, origin: str) -> None:
+    with pytest.raises(UsageProblem, match="is no origin"):
+        serve(
+            ws,
+            port=0,
+            origins=["app://obsidian.md", origin],
+            announce=lambda *_address: pytest.fail("serves"),
+        )
