@@ -58,7 +58,7 @@ class Cgroup:
         return int((self.folder / "memory.max_usage_in_bytes").read_text()) / 2**20
 
     def restart_peak(self) -> None:
-        """`peak_mb` begins anew."""
+        """`peak_mb` begins again."""
         (self.folder / "memory.max_usage_in_bytes").write_text("0")
 
     @property

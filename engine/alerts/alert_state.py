@@ -38,7 +38,7 @@ class AlertPhase(StrEnum):
     """Bad, for less time than the rule asks for."""
     FIRING = "firing"
     HAPPENED = "happened"
-    """An event: it is told once."""
+    """An event: it is sent once."""
 
 
 class AlertState(msgspec.Struct, frozen=True, kw_only=True):

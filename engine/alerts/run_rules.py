@@ -138,7 +138,7 @@ def _since(run: RunReading, rule: rules.AlertRule) -> float | None:
 
 
 def _happened(run: RunReading) -> Iterator[Observation]:
-    """What is told once: the end of a training, and a verdict."""
+    """What is sent once: the end of a training, and a verdict."""
     if run.verdict_at is not None:
         yield Observation(
             rule=rules.RUN_VERDICT.id,

@@ -116,7 +116,7 @@ def _checkpoint(figures: Figures, run: str) -> Made:
     what = _("the checkpoint at {step} could not be written: {reason}").format(
         step=_step(figures), reason=figures.get("error", "")
     )
-    advice = _("training goes on, but a crash would lose its progress: free some space")
+    advice = _("training continues, but a crash would lose its progress: free some space")
     return _("no checkpoint can be written"), what, advice, ("$df", "-h")
 
 

@@ -148,7 +148,7 @@ class ChatExchange(msgspec.Struct, kw_only=True):
         return answer
 
     def vote(self, choice: str, now: float | None = None) -> ChatVote | None:
-        """Takes the vote on the two versions side by side: the chat goes on from the better one, of equal ones the left."""
+        """Takes the vote on the two versions side by side: the chat continues from the better one, of equal ones the left."""
         if self.pair is None or not self.is_blind:
             return None
         left, right = self.pair

@@ -298,7 +298,7 @@ _DELETE_CONVERSATION = (
 
 
 def _rewrite_file(connection: sqlite3.Connection) -> None:
-    """Writes all pages anew: what another program or a build of SQLite without `secure_delete` freed is still in them.
+    """Rewrites all pages: what another program or a build of SQLite without `secure_delete` freed is still in them.
 
     Leaves a large file, a full disk and a database in use as they are; deleted rows are overwritten in any case.
     """

@@ -314,7 +314,7 @@ def _empty_log(path: Path, erased: ErasedText) -> bool:
         erased.names(data) or any(erased.quotes(line) for line in text.splitlines()) or erased.quotes(text)
     ):
         return False
-    # In place: a running inference service goes on writing into it.
+    # In place: a running inference service keeps writing into it.
     with path.open("r+b") as file:
         file.truncate(0)
     return True

@@ -23,7 +23,7 @@ _NOTHING = OwnedFolder(("\0",), ())
 
 
 class TensorBoardWriter:
-    """Writes each training run into a folder of its own below one folder, from its first step, and goes on with it."""
+    """Writes each training run into a folder of its own below one folder, from its first step, and continues with it."""
 
     def __init__(self, workspace: Workspace, folder: Path) -> None:
         """Raises UsageProblem without tensorboardX, and for a folder that holds anything; OSError."""

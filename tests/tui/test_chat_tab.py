@@ -334,7 +334,7 @@ async def test_two_models_answer_unnamed_until_the_vote_which_is_stored(ws: Work
         await pilot.press("A")
         await ask(pilot, tab, "and now?")
         assert len(echoed) == 3 and echoed[-1][0] == "native-1"
-        assert echoed[-1][1][1].startswith(f"**{right}**"), "the chat goes on from the better answer"
+        assert echoed[-1][1][1].startswith(f"**{right}**"), "the chat continues from the better answer"
 
 
 async def test_a_corrected_answer_is_kept_with_the_models_beside_it(
@@ -359,7 +359,7 @@ async def test_a_corrected_answer_is_kept_with_the_models_beside_it(
             "**native-1** answers 1",
         )
         await ask(pilot, tab, "next")
-        assert echoed[-1][1][1] == kept.turns[1].text, "the model goes on from the correction"
+        assert echoed[-1][1][1] == kept.turns[1].text, "the model continues from the correction"
 
 
 async def test_u_takes_back_what_was_kept_or_corrected(
@@ -455,7 +455,7 @@ async def test_earlier_chats_are_searched_opened_and_deleted(ws: Workspace, echo
         await until(pilot, lambda: bool(tab.record.exchanges))
         assert tab.record.exchanges[0].question == "about trains"
         await ask(pilot, tab, "and more")
-        assert echoed[-1][1][0] == "about trains", "an opened chat goes on"
+        assert echoed[-1][1][0] == "about trains", "an opened chat continues"
         await pilot.press("escape", "o")
         await until(pilot, lambda: "about ships" in text_of(app))
         await pilot.press("down", "x")

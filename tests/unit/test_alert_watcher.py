@@ -158,7 +158,7 @@ OOM = 'Traceback (most recent call last):\n  File "/x/loop.py", line 3, in step\
 
 @dataclass(frozen=True)
 class InjectedFault:
-    """How to break something, how to mend it, and what must be told."""
+    """How to break something, how to repair it, and what must be sent."""
 
     rule: str
     breaks: Callable[[Simulated], object]

@@ -53,7 +53,7 @@ TRAIN = actions_of(
         "train",
         "h2q-tui runs set ID lr=0.01",
         footer=True,
-        help=N_("Replace the peak learning rate of the run; the schedule goes on from it."),
+        help=N_("Replace the peak learning rate of the run; the schedule continues from it."),
     ),
     AppAction(
         "train.log",

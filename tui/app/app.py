@@ -352,7 +352,7 @@ class H2QApp(App[None]):
 
     def open_demo(self) -> None:
         if self.is_web:
-            # The demo opens the app anew; the session of a browser ends with the app.
+            # The demo opens the app again; the session of a browser ends with the app.
             self.show_message(_("In a terminal: {command}").format(command="h2q-tui demo --app"), "warning")
             return
         self.demo_requested = True

@@ -106,7 +106,7 @@ class GlobalActions:
             self.app.screen.set_focus(target)
 
     def action_fetch_model(self) -> None:
-        """The sheet that downloads a base model; the tabs read their models anew."""
+        """The sheet that downloads a base model; the tabs read their models again."""
         model = offered_model(self.host.workspace)
         if model is not None:
             self.app.push_screen(FetchModel(self.host.workspace, model), self._fetched)
