@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from engine.chats.record import ChatExchange
+from engine.chats.record import ChatAnswer, ChatExchange
 from engine.inference.language_model import Sampling
 from tests.unit.test_markdown_lines import SOURCES
 from tui.tabs.chat.status_text import ChatState, status_parts
@@ -140,3 +140,12 @@ def test_the_line_of_figures_says_what_differs_from_the_default() -> None:
     assert parts(Sampling()) == ["m (in use)"]
     changed = Sampling(temperature=0.0, top_p=0.5, max_tokens=1000, seed=7)
     assert parts(changed)[1:] == ["temperature 0", "top-p 0.5", "at most 1,000 tokens", "seed 7"]
+
+
+def test_until_the_first_word_the_line_says_what_the_person_waits_for() -> None:
+    def parts(text: str) -> list[str]:
+        answer = ChatAnswer(text=text, model="m")
+        return list(status_parts(ChatState("m", True, "", Sampling(), False, answer, 25.0, 1)))
+
+    assert parts("") == ["m (in use)", "25 s   esc stops", "loads the model and reads the question"]
+    assert parts("Basil") == ["m (in use)", "25 s   esc stops"]

@@ -48,6 +48,8 @@ def status_parts(state: ChatState) -> Iterator[str]:
         )
     if state.seconds is not None:
         yield _("{s} s   esc stops").format(s=f"{state.seconds:.0f}")
+        if state.answer is not None and not state.answer.text:
+            yield _("loads the model and reads the question")
     elif state.answer is not None:
         yield from filter(None, (context_used(state.answer), ending(state.answer)))
     yield from _changed(state.sampling)
