@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
+import tempfile
 import time
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from engine.core.errors import UsageProblem
 from engine.core.files import fsync_dir, locked_folder, make_dirs, write_bytes
 from engine.core.i18n import _
 from engine.core.json_text import encode_json
+from engine.core.outputs import check_output_parent
 from engine.core.paths import Workspace
 from engine.validation.harness_samples import SIDES, ReadConversation, model_folder, results, samples
 from engine.validation.report import ValidationReport
@@ -21,6 +26,8 @@ from engine.validation.verdict_markdown import markdown
 
 JSON_FILE = "verdict.json"
 MARKDOWN_FILE = "verdict.md"
+SAMPLE_FILES = ("results_*.json", "samples_*.jsonl")
+"""What the folder of each model holds."""
 
 
 def verdicts_folder(ws: Workspace) -> Path:
@@ -38,15 +45,15 @@ def export_verdict(report: ValidationReport, folder: Path, read: ReadConversatio
 
     Raises UsageProblem when `folder` holds anything else, OSError.
     """
-    _check(folder)
+    check_export_folder(folder)
     make_dirs(folder.parent)
     with locked_folder(folder.parent, f".{folder.name}.new.") as temporary:
         written = _write(report, temporary, read)
         temporary.chmod(0o700)
         old = None
         if folder.exists():
-            old = folder.with_name(f".{folder.name}.replaced")
-            shutil.rmtree(old, ignore_errors=True)
+            # A name of our own making: what is there under a guessed name could be the user's.
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
             folder.rename(old)
         temporary.rename(folder)
         fsync_dir(folder.parent)
@@ -55,17 +62,32 @@ def export_verdict(report: ValidationReport, folder: Path, read: ReadConversatio
     return [folder / path.relative_to(temporary) for path in written]
 
 
-def _check(folder: Path) -> None:
+def check_export_folder(folder: Path) -> None:
+    """Raises UsageProblem unless `folder` is missing, empty, or holds nothing but an earlier export."""
     if not folder.exists() and not folder.is_symlink():
+        check_output_parent(folder.parent)
         return
-    names = (
-        {entry.name for entry in folder.iterdir()} if folder.is_dir() and not folder.is_symlink() else None
-    )
-    if names is None or (names and not {JSON_FILE, MARKDOWN_FILE} <= names):
+    entries = list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else None
+    if entries is None or (entries and not _is_export(entries)):
         raise UsageProblem(
             _("{path} holds something else; name an empty or a new folder").format(path=folder),
             hint="h2q-tui verdicts export --help",
         )
+
+
+def _is_export(entries: Sequence[Path]) -> bool:
+    """Whether a folder with these entries holds an export and nothing beside it."""
+    files = {entry.name for entry in entries if stat.S_ISREG(entry.lstat().st_mode)}
+    folders = [entry for entry in entries if stat.S_ISDIR(entry.lstat().st_mode)]
+    return (
+        files == {JSON_FILE, MARKDOWN_FILE}
+        and len(files) + len(folders) == len(entries)
+        and all(
+            stat.S_ISREG(file.lstat().st_mode) and any(fnmatchcase(file.name, name) for name in SAMPLE_FILES)
+            for inner in folders
+            for file in inner.iterdir()
+        )
+    )
 
 
 def _write(report: ValidationReport, folder: Path, read: ReadConversation) -> list[Path]:

@@ -73,6 +73,17 @@ NO_TEXT = {
     "schedule show": "writes nothing",
     "schedule remove": "deletes",
     "schedule catch-up": "trains as `train` does",
+    "ollama serve": "keeps nothing of a chat; the turns of a created model, which test_erase_served erases",
+    "web": "shows the app, and writes what the app does",
+    "notify setup": "writes addresses and keys",
+    "notify test": "sends a fixed sentence",
+    "notify import": "writes addresses and keys",
+    "notify channels": "writes nothing",
+    "notify remove": "deletes",
+    "notify list": "writes nothing",
+    "notify outbox": "writes nothing",
+    "notify ack": "writes the name of an alert",
+    "notify mute": "writes the name of an alert",
 }
 
 

@@ -64,6 +64,8 @@ LINKS = (a_link_to_a_file, a_link_to_a_folder, a_dangling_link)
 REPLACED_FOLDER = (documents, a_letter, *NO_FILE, *LINKS, below_a_file)
 """What may stand where a folder is replaced as a whole."""
 REPLACED_FILE = (documents, a_letter, *NO_FILE, *LINKS, below_a_file)
+APPENDED_FILE = (documents, *NO_FILE, *LINKS, below_a_file)
+"""What may stand where lines are added to a file."""
 FILLED_FOLDER = (a_letter, *NO_FILE, a_link_to_a_file, a_dangling_link, below_a_file)
 """What may stand where new files are put into a folder: its own files are left alone, a linked folder is fine."""
 WRITTEN_THROUGH = (documents, *NO_FILE, a_link_to_a_folder, below_a_file)
@@ -90,11 +92,15 @@ OUTPUTS = {
     ],
     ("corpus export", "file"): [Output(("corpus", "export"), "--output", REPLACED_FILE)],
     ("sample", "folder"): [Output(("sample",), "", FILLED_FOLDER)],
+    ("verdicts export", "output_"): [Output(("verdicts", "export"), "--output", REPLACED_FOLDER)],
+    ("monitor", "jsonl"): [Output(("monitor", "--count", "1"), "--jsonl", APPENDED_FILE)],
+    ("monitor", "tensorboard"): [Output(("monitor", "--count", "1"), "--tensorboard", REPLACED_FOLDER)],
 }
 INPUTS = {
     ("train", "model"), ("train", "data"), ("validate", "base"), ("validate", "new"), ("validate", "scores"),
     ("chat", "model"), ("chat", "adapter"), ("models add", "path"), ("models add", "name"), ("export", "name"), ("backup restore", "stamp"), ("memory import", "paths"),
     ("memory import", "format_"), ("memory import", "silence"), ("corpus scan", "file"), ("schedule weekly", "flags"), ("schedule daily", "flags"),
+    ("ollama serve", "key_file"), ("notify import", "file"),
 }  # fmt: skip
 _PATH_WORDS = re.compile(r"output|\bdir|folder|file|path|config|save|write")
 

@@ -17,7 +17,7 @@ from torch import nn
 from engine.core.errors import Interrupted
 from engine.models.native_format import load_model
 from engine.runs.context import RunContext
-from engine.runs.events import Log, RecoveryAction, RunStatus, StatusChanged, Step
+from engine.runs.events import CheckpointFailed, Log, RecoveryAction, RunStatus, StatusChanged, Step
 from engine.training import checkpoint
 from engine.training.batches import Batch
 from engine.training.checkpoint import (
@@ -272,8 +272,7 @@ def test_a_nearly_full_disk_is_logged_and_later_pauses_training(
 
     monkeypatch.setattr("engine.training.checkpoint_saver.time.sleep", room_comes)
     run(ctx, tmp_path, recipe(20, every_s=1e-6))
-    recorded = [event.text for event in events(ctx, Log) if event.level == "error"]
-    assert "the disk is nearly full" in recorded[0]
+    assert "the disk is nearly full" in events(ctx, CheckpointFailed)[0].reason
     changes = [(event.status, event.reason) for event in events(ctx, StatusChanged)]
     assert [status for status, _reason in changes] == [RunStatus.PAUSED, RunStatus.RUNNING]
     assert "nearly full" in changes[0][1]

@@ -82,7 +82,8 @@ def test_a_run_uses_the_settings_of_its_flags(tmp_path: Path) -> None:
     params = params_of(run, TrainParams)
     given = {"num_worker_threads": 2, "micro_batch_size": "2", "unload_ollama": True}
     # What decides the steps is written down beside it, for the day that the run is continued.
-    assert params.settings == given | {"streaming_batch_size": 0, "gradient_accumulation_steps": 0}
+    written_down = {"streaming_batch_size": 0, "gradient_accumulation_steps": 0, "lora_hold": 1.0}
+    assert params.settings == given | written_down
     assert (params.context, params.config) == (128, None)
 
 

@@ -58,7 +58,7 @@ def test_flags_are_converted_to_their_parameters() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("mode", "magic", "--mode takes auto, native, scratch, lora, not magic"),
+        ("mode", "magic", "--mode takes auto, native, scratch, lora, message, not magic"),
         ("lr", 0.0, "--lr takes more than 0 and up to 10, not 0.0"),
         ("lr", 11.0, "--lr takes more than 0 and up to 10, not 11.0"),
     ],

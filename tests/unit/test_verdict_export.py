@@ -85,6 +85,20 @@ def test_an_export_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
 
 
+@pytest.mark.parametrize(
+    "place", ["letter.txt", "folder/letter.txt", "{model}/letter.txt", "{model}/samples_x.jsonl/letter.txt"]
+)
+def test_an_export_with_something_foreign_in_it_is_left_alone(tmp_path: Path, place: str) -> None:
+    export_verdict(make_report(), tmp_path / "out", told)
+    model = next(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+    letter = tmp_path / "out" / place.format(model=model)
+    letter.parent.mkdir(exist_ok=True)
+    letter.write_text("dear")
+    with pytest.raises(UsageProblem, match="holds something else"):
+        export_verdict(make_report(), tmp_path / "out", told)
+    assert letter.read_text() == "dear"
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", "ollama:qwen3:0.6b", "/abs/path"])
 def test_model_names_stay_inside_the_folder(tmp_path: Path, name: str) -> None:
     report = make_report()

@@ -63,11 +63,14 @@ def register(app: typer.Typer) -> None:
         ),
     ) -> None:
         from engine.validation.stored_verdicts import find_verdict, read_conversation
-        from engine.validation.verdict_export import export_verdict, verdict_folder
+        from engine.validation.verdict_export import check_export_folder, export_verdict, verdict_folder
 
         ws = session.workspace(create=False)
+        named = session.output_path(output_) if output_ else None
+        if named is not None:
+            check_export_folder(named)
         verdict = find_verdict(ws, id_)
-        folder = session.output_path(output_) if output_ else verdict_folder(ws, verdict.report)
+        folder = named or verdict_folder(ws, verdict.report)
         files = export_verdict(verdict.report, folder, lambda name: read_conversation(ws, name))
         output.echo(_("written to {folder}; it holds your texts").format(folder=folder))
         if session.options.json:
