@@ -2,7 +2,7 @@
 
 `observe` takes the observations of one moment into the states, `speak` decides what is said then. A fingerprint speaks at most
 once in `SPEAK_EVERY_S`; what changed in between is summed up by the next notice. One that comes and goes all the time
-is told twice, and then when it has been calm for a while.
+is reported twice, and then when it has been calm for a while.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from engine.alerts.silence import Silence
 
 SPEAK_EVERY_S = 300.0
 REPEAT_AFTER_S = 4 * 3600.0
-"""After which an alert that nobody acknowledged is told again, if it is an error or critical."""
+"""After which an alert that nobody acknowledged is reported again, if it is an error or critical."""
 MAX_REPEATS = 6
 """A day of them: who has not come by then is not waiting for the seventh."""
 PER_HOUR = 3
@@ -66,7 +66,7 @@ class AlertState(msgspec.Struct, frozen=True, kw_only=True):
     told_summed: bool = False
     """The last notice summed up several changes."""
     held: bool = False
-    """Something to tell was held back by quiet hours or a mute."""
+    """Something to tell was suppressed by quiet hours or a mute."""
     repeats: int = 0
     acknowledged_at: float | None = None
     figures: dict[str, float | str] = {}
@@ -83,7 +83,7 @@ class AlertState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NoticeKind(StrEnum):
-    """Why something is told."""
+    """Why something is reported."""
 
     ALERT = "alert"
     RECOVERY = "recovery"
@@ -92,7 +92,7 @@ class NoticeKind(StrEnum):
     """It changed several times since it was last told."""
     REPEAT = "repeat"
     SUMMARY = "summary"
-    """What was held back while it was quiet, of several fingerprints."""
+    """What was suppressed while it was quiet, of several fingerprints."""
     TEST = "test"
 
 
@@ -161,7 +161,7 @@ def _good(state: AlertState, one: Observation, now: float) -> AlertState:
 
 
 def _moot(state: AlertState, _one: Observation, now: float) -> AlertState:
-    """It ends without a word: what replaced it is told by another rule."""
+    """It ends without a word: what replaced it is reported by another rule."""
     if state.phase not in (AlertPhase.PENDING, AlertPhase.FIRING) and not state.untold:
         return state
     return msgspec.structs.replace(
@@ -200,7 +200,7 @@ def _changed(state: AlertState, now: float) -> AlertState:
 def speak(
     states: Mapping[str, AlertState], silence: Silence, now: float
 ) -> tuple[dict[str, AlertState], list[Notice]]:
-    """What is told at `now`, the most serious first, and the states in which it is told."""
+    """What is reported at `now`, the most serious first, and the states in which it is reported."""
     after, notices, late = dict(states), [], []
     for key, state in states.items():
         kind = _wanted(state, now)

@@ -50,7 +50,7 @@ def observations(
 
 
 def silence_at(store: AlertStore, settings: Settings, now: float) -> Silence:
-    """What is held back at `now`. Hours that cannot be read hold nothing back."""
+    """What is suppressed at `now`. Hours that cannot be read suppress nothing."""
     local = time.localtime(now)
     try:
         hours = parse_quiet_hours(settings.quiet_hours)
@@ -74,7 +74,7 @@ def run_cycle(
     *,
     secrets: tuple[str, ...] = (),
 ) -> list[Notice]:
-    """Takes one moment into the store; returns what is told. Writes nothing when nothing changed."""
+    """Takes one moment into the store; returns what is reported. Writes nothing when nothing changed."""
     now = machine.t
     silence = silence_at(store, settings, now)
     before = store.states()

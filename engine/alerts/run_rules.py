@@ -50,7 +50,7 @@ def observe_run(run: RunReading, now: float, firing: Collection[str] = ()) -> It
     """What the rules find about `run` at `now`, in seconds since the epoch. `firing`: as in `observe_machine`."""
     yield from _end(run)
     if run.over or not run.alive:
-        # What was said of it at work ends without a word: its end is told.
+        # What was said of it at work ends without a word: its end is reported.
         for rule in WORK_RULES:
             yield Observation(rule=rule.id, subject=run.run_id, state=ObservationState.MOOT)
     else:

@@ -154,10 +154,13 @@ def _finished(figures: Figures, run: str) -> Made:
 
 def _verdict(figures: Figures, run: str) -> Made:
     what, promoted = str(figures.get("sentence", "")), str(figures.get("promoted", ""))
+    decision = str(figures.get("decision", ""))
     if promoted:
         what = _("{sentence}; {name} is in use").format(sentence=what, name=promoted)
     return (
-        _("verdict: {decision}").format(decision=figures.get("decision", "")),
+        _("verdict: {decision}").format(
+            decision=_(_DECISIONS[decision]) if decision in _DECISIONS else decision
+        ),
         what,
         "",
         ("runs", "show", run),

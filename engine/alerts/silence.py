@@ -1,4 +1,4 @@
-"""When alerts are held back: quiet hours and mutes. Critical alerts are not."""
+"""When alerts are suppressed: quiet hours and mutes. Critical alerts are not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Mute(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):
-    """What is held back at this moment."""
+    """What is suppressed at this moment."""
 
     quiet: bool = False
     """It is within the quiet hours."""

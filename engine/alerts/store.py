@@ -1,7 +1,7 @@
 """The alerts of a workspace in SQLite: states, mutes, what was told, and the outbox.
 
-What is told and the states in which it is told are written in one transaction: a process that dies before it tells the same
-again, one that dies after has it in the outbox. Nothing is told twice and nothing is lost.
+What is reported and the states in which it is reported are written in one transaction: a process that dies before it tells the same
+again, one that dies after has it in the outbox. Nothing is reported twice and nothing is lost.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 
@@ -266,8 +265,3 @@ class AlertStore:
             msgspec.convert(dict(zip(names, row, strict=True)), OutboxRow)
             for row in self._db.execute(query, values)
         ]
-
-
-def database_path(workspace: Workspace) -> Path:
-    """Where the alerts of `workspace` are."""
-    return workspace.alerts / DB_NAME

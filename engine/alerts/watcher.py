@@ -1,4 +1,4 @@
-"""The watcher: one process per workspace that reads machine and runs, decides what is told, and has it delivered.
+"""The watcher: one process per workspace that reads machine and runs, decides what is reported, and has it delivered.
 
 It is started with the first run (`engine.runs.launch`), holds a lock while it lives, and ends when nothing is left to watch.
 """
@@ -142,7 +142,7 @@ class Watcher:
                 self.store.set_meta("awake_since", f"{self._awake_since:.0f}")
 
     def _is_owed(self, states: dict[str, AlertState]) -> bool:
-        """Whether something is still to be sent: a message that waits, what was held back, or an alert that will be repeated."""
+        """Whether something is still to be sent: a message that waits, what was suppressed, or an alert that will be repeated."""
         if not self.settings.alert_channels:
             return False
         if self.store.next_due() is not None or any(state.held or state.untold for state in states.values()):

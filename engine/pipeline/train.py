@@ -59,7 +59,7 @@ def train(ctx: RunContext, params: TrainParams, *, stages_before: int = 0) -> Ru
     """Train under the lock of the workspace; `stages_before` counts stages that the caller has run already."""
     resume = resume_folder(ctx, params)  # first, so that an unknown run fails before any work
     if params.promote:
-        in_use(ctx.workspace)  # a broken models.json is told before the work, not at its end
+        in_use(ctx.workspace)  # a broken models.json is reported before the work, not at its end
     mode, reason = choose_mode(ctx, params)
     ctx.log(_("mode {mode}: {reason}").format(mode=mode, reason=reason))
     if unused := unused_flags(params, mode):

@@ -1,4 +1,4 @@
-"""What a client is told when a request fails: a status and one sentence, in the shape of the API that it speaks.
+"""What a client gets when a request fails: a status and one sentence, in the shape of the API that it speaks.
 
 Sentences that programs compare are Ollama's own and stay English.
 """

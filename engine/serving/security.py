@@ -8,7 +8,6 @@ server that other machines reach has a key.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import re
 import traceback
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from engine.core.host_header import host_name, names_loopback
 from engine.models.ollama.running import OWN_SERVER
 from engine.serving.errors import INTERNAL, RequestRefused
 from engine.serving.log import log
@@ -27,7 +27,6 @@ from engine.serving.replies import refusal
 
 _METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 _HEADERS = "authorization, content-type, accept, x-api-key, x-requested-with, openai-beta, anthropic-version, user-agent"
-_PORT = re.compile(r":\d*$")
 
 
 @dataclass(frozen=True)
@@ -73,15 +72,8 @@ class AccessRules:
 
 
 def is_local_name(netloc: str) -> bool:
-    """Whether `host[:port]` means this machine on loopback, whatever a name server says."""
-    host = _PORT.sub("", netloc.strip().lower()).rstrip(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified
+    """Whether `host[:port]` means this machine; clients of Ollama also call it by the address that it listens on."""
+    return names_loopback(netloc) or host_name(netloc) in ("0.0.0.0", "::")  # noqa: S104
 
 
 class Gate:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -18,10 +17,10 @@ from prometheus_client.exposition import ThreadingWSGIServer, _SilentHandler
 from prometheus_client.registry import Collector
 
 from engine.core.errors import ServiceUnreachable
+from engine.core.host_header import names_loopback
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.machine.probes import MachineProbes
-from engine.runs.network_guard import is_loopback
 from engine.sinks.metrics import METRICS, Figure, machine_figures, run_figures
 from engine.sinks.run_feed import RunFeed
 
@@ -77,22 +76,13 @@ def make_app(workspace: Workspace) -> WSGIApplication:
     metrics: Any = make_wsgi_app(registry)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if not _is_local(environ.get("HTTP_HOST", "")) or "HTTP_ORIGIN" in environ:
+        if not names_loopback(environ.get("HTTP_HOST", "")) or "HTTP_ORIGIN" in environ:
             start_response("403 Forbidden", [("Content-Type", "text/plain")])
             return [b"This server answers to programs on this machine alone.\n"]
         answer: Iterable[bytes] = metrics(environ, start_response)
         return answer
 
     return app
-
-
-def _is_local(host: str) -> bool:
-    """Whether a `Host` header names this machine: another name that leads here is DNS rebinding."""
-    try:
-        name = urlsplit(f"//{host}").hostname
-    except ValueError:
-        return False
-    return bool(name) and is_loopback(name)
 
 
 class MetricsServer:

@@ -12,6 +12,7 @@ from engine.alerts.readings import AlertLevel, MachineReading, Observation, Obse
 from engine.alerts.redact import HIDDEN, redact
 from engine.alerts.run_rules import observe_run
 from engine.alerts.run_watch import RunWatch
+from engine.alerts.run_words import WORDS
 from engine.runs import events as e
 from engine.runs.events import JournalRecord, RunStatus
 
@@ -325,3 +326,9 @@ def test_a_secret_of_ours_is_removed_wherever_it_stands() -> None:
 def test_an_ordinary_log_stays_as_it_is() -> None:
     text = "step 812: loss 1.612, lr 0.0143, 28.4k tok/s\ncheckpoint of step 800 in 0.4 s\ntoken 17 of 2048"
     assert redact(text) == text
+
+
+@pytest.mark.parametrize("decision", ["promote", "keep", "inconclusive"])
+def test_a_verdict_is_said_in_words(decision: str) -> None:
+    title = WORDS["run.verdict"]({"decision": decision, "sentence": "13 % better"}, "a")[0]
+    assert title.startswith("verdict: ") and decision not in title.split()

@@ -162,7 +162,7 @@ class InjectedFault:
 
     rule: str
     breaks: Callable[[Simulated], object]
-    mends: Callable[[Simulated], object]
+    repairs: Callable[[Simulated], object]
     begins_after: float = 0.0
     """Seconds that the fault itself takes to be one, as a silence of a minute."""
 
@@ -242,7 +242,7 @@ def test_a_fault_is_told_within_a_minute_once_and_so_is_its_end(name: str, works
     bench.restart()
     bench.rounds(400)
     assert bench.told() == [("alert", fault.rule)]
-    fault.mends(bench)
+    fault.repairs(bench)
     bench.rounds(120)
     assert bench.told() == [("alert", fault.rule), ("recovery", fault.rule)]
 
@@ -268,7 +268,7 @@ def test_a_server_that_is_down_during_the_whole_fault_gets_both_messages_afterwa
         bench.rounds(60)
         bench.restart()
         assert deliver(workspace, clock=bench.clock) == 0
-    INJECTED["disk"].mends(bench)
+    INJECTED["disk"].repairs(bench)
     bench.rounds(60)
     with smtp_server("plain", port=port) as box:
         bench.rounds(1800, tick=60)
@@ -279,7 +279,7 @@ def test_a_server_that_is_down_during_the_whole_fault_gets_both_messages_afterwa
 def test_no_file_but_that_of_the_secrets_holds_one(
     workspace: Workspace, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A channel with a secret fails, a run's log and error quote it, and its run is told: nothing shows it."""
+    """A channel with a secret fails, a run's log and error quote it, and its run is reported: nothing shows it."""
     secret = "QWERTYUIOPASDFGH"
     fields = {"kind": "webhook", "private": "yes"}
     settings = Settings(alert_channels={"hook": fields})

@@ -11,9 +11,10 @@ import pytest
 import pytest_asyncio
 from yarl import URL
 
+from engine.core.host_header import names_loopback
 from tests.web_server import serving
 from tui.web.address import WebAddress
-from tui.web.guard import is_loopback, is_own_origin
+from tui.web.guard import is_own_origin
 from tui.web.server import STATIC_FILES, _WithoutToken
 
 PATHS = ["/", "/ws", "/api/latest-data", *(f"/static/{name}" for name in STATIC_FILES), "/download/x", "/no"]
@@ -128,6 +129,8 @@ HOSTS = {
     "127.8.9.1:1": True,
     "localhost": True,
     "LocalHost:80": True,
+    "localhost.:80": True,
+    "a.localhost": True,
     "[::1]:5000": True,
     "": False,
     "evil.example": False,
@@ -153,7 +156,7 @@ HOSTS = {
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_only_names_of_loopback_are_hosts(host: str) -> None:
-    assert is_loopback(host) is HOSTS[host]
+    assert names_loopback(host) is HOSTS[host]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:5000", "10.0.0.1"])

@@ -15,7 +15,7 @@ from tui.cli import output
 MOST_BYTES = 4 << 20
 """Of piped text; no context holds more."""
 PATIENCE_S = 2.0
-"""Seconds after which a person is told that the text is read from a pipe."""
+"""Seconds after which the command says that it reads from a pipe."""
 QUOTES = '"""'
 
 

@@ -8,12 +8,11 @@ needs the token, a `Host` that names loopback, and an `Origin`, where there is o
 from __future__ import annotations
 
 import hmac
-import ipaddress
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from engine.core.host_header import names_loopback
 from engine.core.i18n import _
 from tui.web.address import HOST
 
@@ -48,23 +47,6 @@ def content_policy(host: str) -> str:
     )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a `Host` header names this machine: `localhost`, 127.0.0.0/8 or `[::1]`, with or without a port."""
-    try:
-        parts = urlsplit(f"//{host}")
-        name, _port = parts.hostname or "", parts.port
-    except ValueError:
-        return False
-    if not name or "%" in name or parts.username is not None or parts.path or parts.query or parts.fragment:
-        return False
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
 def is_own_origin(origin: str, host: str) -> bool:
     """Whether `origin` is that of the pages which this server sends under `host`."""
     return origin.lower() == f"http://{host}".lower()
@@ -88,7 +70,7 @@ def given_token(request: web.Request) -> str | None:
 def refusal(request: web.Request, token: str) -> web.HTTPException | None:
     """Why a request is refused; None for one that is answered."""
     hosts, origins = request.headers.getall("Host", []), request.headers.getall("Origin", [])
-    if len(hosts) != 1 or not is_loopback(hosts[0]):
+    if len(hosts) != 1 or not names_loopback(hosts[0]):
         return web.HTTPForbidden(text=_("This server answers to localhost alone.") + "\n")
     if len(origins) > 1 or any(not is_own_origin(origin, hosts[0]) for origin in origins):
         return web.HTTPForbidden(text=_("Another page may not use this server.") + "\n")
@@ -121,5 +103,5 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """Signal of aiohttp before every answer: the headers of `HEADERS` and the policy."""
     response.headers.update(HEADERS)
     response.headers["Content-Security-Policy"] = content_policy(
-        request.host if is_loopback(request.host) else HOST
+        request.host if names_loopback(request.host) else HOST
     )
