@@ -255,11 +255,13 @@ def test_a_fault_of_the_server_shows_no_traceback(
 
 def test_the_answer_of_a_service_that_dies_ends_with_a_sentence(ws: Workspace, url: str) -> None:
     body = {"model": "endless", "messages": ASKED, "options": {"num_predict": 1900}}
+    send(url, "/api/chat", "POST")
+    # Asked for before, so that the answer has not ended by then.
+    status = asyncio.run(InferenceClient(ws).status())
+    assert status is not None
     with httpx.stream("POST", f"{url}/api/chat", json=body, timeout=60, trust_env=False) as reply:
         lines = reply.iter_lines()
         next(lines)
-        status = asyncio.run(InferenceClient(ws).status())
-        assert status is not None
         os.kill(status.pid, signal.SIGKILL)
         last = json.loads(list(lines)[-1])
     assert "does not answer" in last["error"] and "\n" not in last["error"]
