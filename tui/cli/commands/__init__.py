@@ -17,6 +17,7 @@ from tui.cli.commands import (
     demo,
     evolve,
     export,
+    hive,
     memory,
     models,
     monitor,
@@ -49,5 +50,6 @@ GROUPS: tuple[Callable[[typer.Typer], None], ...] = (
     models.register,
     export.register,
     ollama.register,
+    hive.register,
     schedule.register,
 )
