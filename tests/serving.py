@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.core.paths import Workspace
+from engine.http.gate import AccessRules
 from engine.inference.client import InferenceClient
-from engine.serving.security import AccessRules
 from engine.serving.server import make_server
 
 

@@ -9,10 +9,10 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from engine.http.bodies import read_json
+from engine.http.refused import bad_request
 from engine.inference.language_model import Finish, Generated, Sampling
 from engine.inference.protocol import Generate
-from engine.serving.bodies import read_json
-from engine.serving.errors import bad_request
 from engine.serving.front import Answer, Front, chat_messages, request_to
 from engine.serving.openai_types import OpenAIMessage, content_text, new_id
 from engine.serving.options import UNLIMITED

@@ -10,6 +10,9 @@ from starlette.types import ASGIApp
 
 from engine.core.errors import H2QError
 from engine.core.paths import Workspace
+from engine.http.gate import AccessRules, Gate
+from engine.http.refused import INTERNAL, RequestRefused, refusal_of
+from engine.models.ollama.running import OWN_SERVER
 from engine.serving import (
     anthropic_api,
     ollama_answers,
@@ -18,10 +21,8 @@ from engine.serving import (
     openai_api,
     responses_api,
 )
-from engine.serving.errors import INTERNAL, RequestRefused, refusal_of
 from engine.serving.front import Front
 from engine.serving.replies import refusal
-from engine.serving.security import AccessRules, Gate
 
 
 def make_app(ws: Workspace, rules: AccessRules) -> ASGIApp:
@@ -56,4 +57,4 @@ def make_app(ws: Workspace, rules: AccessRules) -> ASGIApp:
     async def left(_request: Request, _problem: ClientDisconnect) -> Response:
         return Response(status_code=400)
 
-    return Gate(app, rules)
+    return Gate(app, rules, refusal, OWN_SERVER)

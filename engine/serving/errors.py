@@ -1,4 +1,4 @@
-"""What a client gets when a request fails: a status and one sentence, in the shape of the API that it speaks.
+"""What a client gets when a request fails, in the shape of the API that it speaks.
 
 Sentences that programs compare are Ollama's own and stay English.
 """
@@ -7,40 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.core.errors import BadInput, H2QError, ServiceUnreachable, UsageProblem
+from engine.http.refused import RequestRefused
 
-INTERNAL = "internal error"
-"""What is said of a fault of the server itself."""
 TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
          413: "request_too_large", 503: "overloaded_error"}  # fmt: skip
 """Words of OpenAI and Anthropic for a status."""
 
 
-class RequestRefused(Exception):
-    """A request that gets an error: its HTTP status and one sentence."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-
-def bad_request(message: str) -> RequestRefused:
-    """Status 400."""
-    return RequestRefused(400, message)
-
-
 def model_not_found(name: str) -> RequestRefused:
     """Status 404, with Ollama's words."""
     return RequestRefused(404, f"model '{name}' not found")
-
-
-def refusal_of(problem: H2QError) -> RequestRefused:
-    """An expected failure as a refusal; the hint is a command for this machine, and is part of the sentence."""
-    status = 400 if isinstance(problem, BadInput | UsageProblem) else 500
-    if isinstance(problem, ServiceUnreachable):
-        status = 503
-    return RequestRefused(status, str(problem))
 
 
 def error_body(path: str, refused: RequestRefused) -> dict[str, Any]:

@@ -14,10 +14,10 @@ import msgspec
 
 from engine.core.chat import ChatMessage
 from engine.core.paths import Workspace
+from engine.http.refused import RequestRefused, bad_request
 from engine.inference.client import InferenceClient
 from engine.inference.language_model import Generated, RenderedPrompt, Sampling, TokenLogProb
 from engine.inference.protocol import Embed, Embedded, Generate, Render, TextDelta
-from engine.serving.errors import RequestRefused, bad_request
 from engine.serving.names import ApiModel, ApiModels
 from engine.serving.options import sampling_of
 

@@ -15,13 +15,14 @@ from typing import Any
 
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
+from engine.http.refused import bad_request
 from engine.models.catalog import ListedModel, list_bases, trained_models
 from engine.models.ollama.client import MODEL_PREFIX
 from engine.models.ollama.layout import full_tag
 from engine.models.ollama.model_store import ModelStore, StoredModel
 from engine.models.registry import in_use
 from engine.models.resolve import ModelKind, ModelOrigin
-from engine.serving.errors import bad_request, model_not_found
+from engine.serving.errors import model_not_found
 
 TAGGED = (ModelOrigin.SERVER, ModelOrigin.OLLAMA)
 """Origins of models whose names are tags."""

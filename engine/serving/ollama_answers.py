@@ -12,10 +12,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from engine.core.chat import ChatMessage
+from engine.http.bodies import read_json
+from engine.http.refused import bad_request
 from engine.inference.language_model import Generated, Sampling
 from engine.inference.protocol import Embed, Generate
-from engine.serving.bodies import read_json
-from engine.serving.errors import bad_request
 from engine.serving.front import Answer, Front, chat_messages, request_to
 from engine.serving.names import ApiModel
 from engine.serving.ollama_types import (

@@ -11,9 +11,9 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
-from engine.serving.bodies import read_json
+from engine.http.bodies import read_json
+from engine.http.refused import RequestRefused
 from engine.serving.description import describe, details
-from engine.serving.errors import RequestRefused
 from engine.serving.front import Front
 from engine.serving.names import ApiModel
 from engine.serving.replies import json_reply

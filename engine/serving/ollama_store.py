@@ -19,10 +19,11 @@ from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed, error_text
 from engine.core.files import check_free_space, make_dirs
 from engine.export.create_model import CreateRequest, create_model
+from engine.http.bodies import chunks, read_json
+from engine.http.refused import RequestRefused, bad_request
 from engine.models.ollama.layout import full_tag
 from engine.models.ollama.model_store import ModelStore, UnknownModel
-from engine.serving.bodies import chunks, read_json
-from engine.serving.errors import RequestRefused, bad_request, model_not_found
+from engine.serving.errors import model_not_found
 from engine.serving.front import Front
 from engine.serving.names import PERSONAL, ApiModel
 from engine.serving.ollama_types import OllamaMessage

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from engine.http.refused import bad_request
 from engine.inference.language_model import Finish, Generated, Sampling, TokenLogProb
-from engine.serving.errors import bad_request
 from engine.serving.options import JSON_OBJECT, UNLIMITED, schema_of, top_of
 
 FINGERPRINT = "fp_h2q"

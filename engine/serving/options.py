@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from engine.http.refused import bad_request
 from engine.inference.language_model import Sampling
-from engine.serving.errors import bad_request
 
 UNLIMITED = 1 << 30
 """Bytes of an answer: tokens limit it, or the context."""

@@ -18,8 +18,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from engine.core.errors import H2QError
-from engine.serving.errors import INTERNAL, RequestRefused, error_body, refusal_of
-from engine.serving.log import log
+from engine.http.log import log
+from engine.http.refused import INTERNAL, RequestRefused, refusal_of
+from engine.serving.errors import error_body
 
 JSON = "application/json; charset=utf-8"
 NDJSON = "application/x-ndjson"

@@ -22,12 +22,11 @@ import pytest
 
 from engine.core.errors import UsageProblem
 from engine.core.paths import Workspace
+from engine.http import bodies, connections
+from engine.http.gate import AccessRules
 from engine.inference.client import InferenceClient
-from engine.serving import bodies, connections
 from engine.serving.front import Front
-from engine.serving.log import log_path
-from engine.serving.security import AccessRules
-from engine.serving.server import serve
+from engine.serving.server import log_path, serve
 from tests.models import TINY, copy_model, talk, write_tiny
 from tests.serving import serving, short_workspace
 

@@ -49,11 +49,12 @@ def register(app: typer.Typer) -> None:
             ),
         ),
     ) -> None:
-        from engine.serving.server import read_key
+        from engine.http.listening import read_key
+        from engine.serving.server import KEY_VARIABLE
         from engine.serving.server import serve as run_server
 
         ws = session.workspace()
-        key = read_key(session.resolve(key_file) if key_file is not None else None)
+        key = read_key(session.resolve(key_file) if key_file is not None else None, KEY_VARIABLE)
         named = f"{origins},{os.environ.get('OLLAMA_ORIGINS', '')}".split(",")
         run_server(
             ws,

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 from fastapi import Request
 
-from engine.serving.errors import RequestRefused, bad_request
+from engine.http.refused import RequestRefused, bad_request
 
 MAX_BODY = 7 << 20
 """Bytes of a JSON body: a line to the inference service holds what it carries."""

@@ -1,4 +1,4 @@
-"""The server's log: tracebacks of faults, in a file that only the user reads. Requests are not logged: they are private."""
+"""A server's log: tracebacks of faults, in a file that only the user reads. Requests are not logged: they are private."""
 
 from __future__ import annotations
 
@@ -7,22 +7,16 @@ import time
 from pathlib import Path
 
 from engine.core.local_time import local_time
-from engine.core.paths import Workspace
 
 MAX_BYTES = 1 << 20
 _LONGEST = 4_000
 _file: Path | None = None
 
 
-def log_path(ws: Workspace) -> Path:
-    """Beside the log of the inference service."""
-    return ws.runs / ".server.log"
-
-
-def open_log(ws: Workspace) -> None:
-    """Directs `log` to the file of a workspace, which starts empty."""
+def open_log(file: Path) -> None:
+    """Directs `log` to a file, which starts empty."""
     global _file
-    _file = log_path(ws)
+    _file = file
     _file.parent.mkdir(parents=True, exist_ok=True)
     _file.unlink(missing_ok=True)
 

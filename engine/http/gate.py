@@ -1,4 +1,4 @@
-"""Who may talk to the server: the Host and Origin headers, and the key.
+"""Who may talk to a server: the Host and Origin headers, and the key.
 
 A page in a browser can reach every port of this machine. What protects it: a page of another site is refused by its
 Origin, whatever Content-Type it sends, and a site whose name resolves to this machine (DNS rebinding) by the Host. A
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from urllib.parse import urlsplit
@@ -20,10 +20,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.core.host_header import host_name, names_loopback
-from engine.models.ollama.running import OWN_SERVER
-from engine.serving.errors import INTERNAL, RequestRefused
-from engine.serving.log import log
-from engine.serving.replies import refusal
+from engine.http.log import log
+from engine.http.refused import INTERNAL, RequestRefused
 
 _METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 _HEADERS = "authorization, content-type, accept, x-api-key, x-requested-with, openai-beta, anthropic-version, user-agent"
@@ -79,9 +77,14 @@ def is_local_name(netloc: str) -> bool:
 class Gate:
     """ASGI middleware: checks every request, answers preflights, names the server, and lets no traceback out."""
 
-    def __init__(self, app: ASGIApp, rules: AccessRules) -> None:
+    def __init__(
+        self, app: ASGIApp, rules: AccessRules, refusal: Callable[[str, RequestRefused], Response], name: str
+    ) -> None:
+        """`refusal` makes the answer to a path and why it is refused; `name` is the value of the `server` header."""
         self._app = app
         self._rules = rules
+        self._refusal = refusal
+        self._name = name.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -95,7 +98,7 @@ class Gate:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                more = [(b"server", OWN_SERVER.encode())]
+                more = [(b"server", self._name)]
                 if origin is not None and self._rules.allows_origin(origin):
                     more += [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
                 message = {**message, "headers": [*message.get("headers", ()), *more]}
@@ -109,12 +112,12 @@ class Gate:
             self._rules.check_key(headers)
             await self._app(scope, receive, send_marked)
         except RequestRefused as problem:
-            await refusal(scope["path"], problem)(scope, receive, send_marked)
+            await self._refusal(scope["path"], problem)(scope, receive, send_marked)
         except Exception as problem:
             log("".join(traceback.format_exception(problem)))
             if not started:
                 refused = RequestRefused(500, INTERNAL)
-                await refusal(scope["path"], refused)(scope, receive, send_marked)
+                await self._refusal(scope["path"], refused)(scope, receive, send_marked)
 
 
 def _preflight() -> Response:
