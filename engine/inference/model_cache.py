@@ -28,8 +28,10 @@ from engine.inference.language_model import (
     conversation_nll,
     too_long,
 )
+from engine.inference.llama.parameters import NoMemory
 from engine.inference.loader import open_language_model
 from engine.inference.protocol import LoadedModel
+from engine.machine.process_memory import MB, tree_memory
 from engine.models.card import read_card
 from engine.models.ollama.store import find_manifest
 from engine.models.resolve import find_place, split_adapter
@@ -209,11 +211,30 @@ class ModelCache:
                 while len(self._cached) >= LIMIT:
                     oldest = min(self._cached.values(), key=lambda cached: (cached.users > 0, cached.used_at))
                     del self._cached[oldest.key]
-                # The service accepts connections before the first model makes it import torch.
-                model = await asyncio.to_thread(open_language_model, self._ws, name, serving=True)
-                cached = self._cached[key] = CachedModel(name=name, key=key, model=AsyncLanguageModel(model))
+                model = AsyncLanguageModel(await self._open(name))
+                cached = self._cached[key] = CachedModel(name=name, key=key, model=model)
             cached.used_at = time.monotonic()
             return cached
+
+    async def _open(self, name: str) -> LanguageModel:
+        """Opens a model beside the loaded ones, or in place of idle ones where the memory budget holds no more."""
+        while True:
+            loaded_mb = tree_memory() / MB if self._cached else 0.0
+            try:
+                # The service accepts connections before the first model makes it import torch.
+                return await asyncio.to_thread(
+                    open_language_model, self._ws, name, serving=True, loaded_mb=loaded_mb
+                )
+            except NoMemory:
+                if not self._unload_oldest_idle():
+                    raise
+
+    def _unload_oldest_idle(self) -> bool:
+        idle = [cached for cached in self._cached.values() if cached.users == 0]
+        if not idle:
+            return False
+        del self._cached[min(idle, key=lambda cached: cached.used_at).key]
+        return True
 
     def _key(self, name: str) -> str:
         """Identifies a model by its place, its weights and the base named with an adapter."""

@@ -176,10 +176,5 @@ def socket_path(ws: Workspace) -> Path:
     return ws.runtime / "inference.sock"
 
 
-def lock_path(ws: Workspace) -> Path:
-    """Locked by the service while it runs."""
-    return ws.runtime / "inference.lock"
-
-
 def log_path(ws: Workspace) -> Path:
     return ws.runs / ".service.log"

@@ -45,11 +45,11 @@ from engine.inference.protocol import (
     Shutdown,
     TextDelta,
     Unload,
-    lock_path,
     socket_path,
 )
 from engine.machine.process_memory import MB, tree_memory
 from engine.runs import lock, network_guard, runtime_dirs
+from engine.runs.shared_memory import service_lock, write_service_pid
 
 EXIT_S = 2 * model_cache.IDLE_S
 """Seconds without a request after which the service exits; the next request starts it again."""
@@ -75,9 +75,10 @@ def main(data_dir: str) -> int:
         print(problem, file=sys.stderr)
         return problem.exit_code
     runtime_dirs.remove_stale_dirs(ws.runtime)
-    lock_file = lock.acquire(lock_path(ws))
+    lock_file = lock.acquire(service_lock(ws))
     if lock_file is None:
         return 0
+    write_service_pid(lock_file)
     with suppress(OSError):
         os.nice(NICENESS)
     try:

@@ -20,6 +20,7 @@ from engine.runs import events
 from engine.runs.event_text import budget_reason_text, governor_cause_text
 from engine.runs.events import RunStatus, StatusChanged
 from engine.runs.kinds import KINDS
+from engine.runs.shared_memory import TRAINING_SHARE, service_mb
 from engine.runs.spec import RunSpec
 from engine.training.autotune import keep_freed_memory
 from engine.training.batches import Batch
@@ -32,7 +33,7 @@ from engine.training.trainer import TrainingJob
 
 T = TypeVar("T")
 
-BUFFER_SHARE = 1 / 4
+BUFFER_SHARE = 1 - TRAINING_SHARE
 """Upper bound on `memory_buffer_gb`, as a share of the budget: a small budget stays usable."""
 
 
@@ -47,9 +48,9 @@ class Mitigation(StrEnum):
     """A checkpoint, then the end of the run with an error."""
 
 
-def buffer_mb(budget_mb: float, wanted_mb: float = 512.0) -> float:
-    """MB of a budget to keep free, of the `wanted_mb` of the settings."""
-    return min(wanted_mb, BUFFER_SHARE * budget_mb)
+def buffer_mb(budget_mb: float, wanted_mb: float = 512.0, service_mb: float = 0.0) -> float:
+    """MB of a budget to keep free: the `wanted_mb` of the settings, or what the inference service takes."""
+    return min(max(wanted_mb, service_mb), BUFFER_SHARE * budget_mb)
 
 
 def next_mitigation(
@@ -108,6 +109,8 @@ class ResourceGovernor:
         self._kernel_limit_mb = job.budget.mb
         """The current limit of the cgroup."""
         self._limit_checked_at = time.monotonic()
+        self._service_mb = service_mb(job.ctx.workspace)
+        """What the inference service takes of the budget."""
         self._dropped_at = -DROP_CACHES_EVERY
         self._mitigated_at = -math.inf
         self._used_before_halving = math.inf
@@ -126,7 +129,7 @@ class ResourceGovernor:
     @property
     def buffer(self) -> float:
         """MB of the budget to keep free."""
-        return buffer_mb(self.budget.mb, 1024 * self.job.ctx.settings.memory_buffer_gb)
+        return buffer_mb(self.budget.mb, 1024 * self.job.ctx.settings.memory_buffer_gb, self._service_mb)
 
     def fit_micro_batches(self) -> None:
         """Before the first step: measures the largest micro-batch that fits. A resumed phase keeps its
@@ -299,6 +302,7 @@ class ResourceGovernor:
             self._emit("limit", "set", used)
         if now - self._limit_checked_at >= job.ctx.settings.resource_check_interval:
             self._limit_checked_at = now
+            self._service_mb = service_mb(job.ctx.workspace)
             smallest = limit_to_cgroup(self._requested, exclude=cgroup.run_cgroup_name())
             if smallest.mb != self.budget.mb:
                 job.budget = self._effective = smallest

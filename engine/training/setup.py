@@ -17,6 +17,7 @@ from engine.models.native_format import save_model
 from engine.models.ollama.running import running_models, unload_models
 from engine.models.transformer import ModelConfig, Transformer
 from engine.runs.event_text import budget_reason_text
+from engine.runs.shared_memory import TRAINING_SHARE
 from engine.training import checkpoint
 from engine.training.batches import BatchSource
 from engine.training.checkpoint import Checkpoint, ComputeEnvironment, LoopState
@@ -67,8 +68,7 @@ def memory_budget(ctx: RunContext, recipe: Recipe, free_memory: FreeMemory | Non
     """The effective budget, logged and shown in the run's status, after memory is freed for the run."""
     free_ollama_memory(ctx)
     budget = resolve_budget(ctx.settings.max_memory_gb, recipe.max_memory_gb)
-    # A micro-batch is sized to three quarters of the budget; other processes may use the rest.
-    if free_memory is not None and free_memory(0.75 * budget.mb, budget.mb):
+    if free_memory is not None and free_memory(TRAINING_SHARE * budget.mb, budget.mb):
         ctx.log(_("the models loaded for chat were unloaded to free memory for the run"))
         budget = resolve_budget(ctx.settings.max_memory_gb, recipe.max_memory_gb)
     ctx.set_budget(budget.mb, budget.reason)

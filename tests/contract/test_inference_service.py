@@ -22,8 +22,9 @@ from engine.core.errors import BadInput, ServiceUnreachable
 from engine.core.paths import Workspace
 from engine.inference.client import InferenceClient, free_service_memory
 from engine.inference.language_model import Finish, Sampling
-from engine.inference.protocol import Generate, lock_path, log_path, socket_path
+from engine.inference.protocol import Generate, log_path, socket_path
 from engine.runs import lock
+from engine.runs.shared_memory import service_lock, service_mb
 from tests.models import TINY, copy_model, talk, write_tiny
 
 TALKS = [talk("数到三", "一二三。")]
@@ -66,7 +67,7 @@ async def test_it_starts_on_first_use_and_streams(client: InferenceClient, ws: W
     assert client.last is not None and client.last.finish is Finish.STOP
     assert socket_path(ws).stat().st_mode & 0o777 == 0o600
     assert ws.runtime.stat().st_mode & 0o777 == 0o700
-    assert lock.is_locked(lock_path(ws))
+    assert lock.is_locked(service_lock(ws)) and service_mb(ws) > 10
 
 
 async def test_a_model_may_be_named_by_its_folder(client: InferenceClient, ws: Workspace) -> None:

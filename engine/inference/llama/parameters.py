@@ -23,6 +23,24 @@ _CACHE_SHARE = 8
 """The kept prompts take at most this part of what is left of the budget."""
 
 
+class NoMemory(BadInput):
+    """A model does not fit into the memory budget beside what is in use."""
+
+    @classmethod
+    def of(cls, needed_mb: float, budget_mb: float, taken_mb: float) -> NoMemory:
+        """The error for a model of `needed_mb`, where `taken_mb` of the budget are in use."""
+        if taken_mb <= 0:
+            text = _(
+                "this model needs {needed:,.0f} MB to be talked to, and the memory budget is {budget:,.0f} MB"
+            )
+            return cls(text.format(needed=needed_mb, budget=budget_mb), hint="h2q-tui check")
+        text = _(
+            "this model needs {needed:,.0f} MB to be talked to; of the memory budget of {budget:,.0f} MB runs and other"
+            " models take {taken:,.0f} MB"
+        )
+        return cls(text.format(needed=needed_mb, budget=budget_mb, taken=taken_mb), hint="h2q-tui runs list")
+
+
 class LlamaParameters(msgspec.Struct, frozen=True, kw_only=True):
     """One model and its adapters: llama.cpp's prompt cache mixes up adapters that share a server."""
 
@@ -71,25 +89,22 @@ class LlamaMemory(msgspec.Struct, frozen=True):
     """MB for prompts that are kept."""
 
 
-def fit_memory(dimensions: ModelDimensions, weights_mb: float, budget_mb: float) -> LlamaMemory:
+def fit_memory(
+    dimensions: ModelDimensions, weights_mb: float, budget_mb: float, taken_mb: float = 0.0
+) -> LlamaMemory:
     """The longest context, up to `MAX_CONTEXT`, whose key-value cache fits into the budget beside the weights.
 
-    Raises BadInput when not even the shortest one fits.
+    `taken_mb` of the budget are in use already. Raises NoMemory when not even the shortest context fits.
     """
     # Keys and values of 16 bits for each layer.
     token_mb = 2 * 2 * dimensions.layers * dimensions.kv_heads * dimensions.head_dim / 2**20
     context = min(dimensions.context, MAX_CONTEXT)
-    free_mb = budget_mb - weights_mb - PROGRAM_MB
+    free_mb = budget_mb - taken_mb - weights_mb - PROGRAM_MB
     while context * token_mb > free_mb and context > MIN_CONTEXT:
         context = max(context // 2, MIN_CONTEXT)
     left_mb = free_mb - context * token_mb
     if left_mb < 0:
-        raise BadInput(
-            _(
-                "this model needs {needed:,.0f} MB to be talked to, and the memory budget is {budget:,.0f} MB"
-            ).format(needed=budget_mb - left_mb, budget=budget_mb),
-            hint="h2q-tui check",
-        )
+        raise NoMemory.of(budget_mb - taken_mb - left_mb, budget_mb, taken_mb)
     return LlamaMemory(context, int(min(MAX_CACHE_MB, left_mb / _CACHE_SHARE)))
 
 
