@@ -21,10 +21,10 @@ from pathlib import Path
 
 from engine.alerts import addresses, sms
 from engine.alerts.channels import CONNECT_S, KINDS
-from engine.alerts.credentials import read_secret
 from engine.alerts.redact import redact
 from engine.alerts.store import AlertStore, OutboxRow
 from engine.core.config import load_settings
+from engine.core.credentials import read_secret
 from engine.core.errors import H2QError, UsageProblem, error_text
 from engine.core.files import try_lock
 from engine.core.i18n import _, set_language, system_language

@@ -12,11 +12,11 @@ import msgspec
 
 from engine.alerts.alert_state import AlertState, Notice, NoticeKind, acknowledge
 from engine.alerts.channels import KINDS
-from engine.alerts.credentials import save_secrets
 from engine.alerts.message import AlertMessage, MessagePlace, compose
 from engine.alerts.readings import AlertLevel
 from engine.alerts.store import AlertStore, OutboxRow, ToldNotice
 from engine.core.config import load_settings, save_settings
+from engine.core.credentials import save_secrets
 from engine.core.errors import H2QError, UsageProblem
 from engine.core.i18n import _
 from engine.core.paths import Workspace

@@ -19,13 +19,13 @@ import pytest
 from engine.alerts import addresses, sms
 from engine.alerts.alert_state import Notice, NoticeKind, observe, speak
 from engine.alerts.channels import KINDS
-from engine.alerts.credentials import read_secret, save_secrets, secrets_file, variable
 from engine.alerts.delivery import Channel, deliver, open_channel, send
 from engine.alerts.message import AlertMessage, MessagePlace, compose
 from engine.alerts.readings import AlertLevel, Observation, ObservationState, RunReading
 from engine.alerts.silence import Silence
 from engine.alerts.store import BACKOFF_S, GIVEN_UP_AFTER_S, AlertStore, OutboxRow
 from engine.core.config import load_settings, save_settings
+from engine.core.credentials import read_secret, save_secrets, secrets_file, variable
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import Workspace
 from engine.core.settings import Settings

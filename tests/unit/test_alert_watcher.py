@@ -15,7 +15,6 @@ import pytest
 
 from engine.alerts.alert_state import NoticeKind
 from engine.alerts.collect import MachineCollector, oom_kills
-from engine.alerts.credentials import save_secrets
 from engine.alerts.cycle import run_cycle
 from engine.alerts.delivery import deliver, open_channel
 from engine.alerts.desk import acknowledge_alerts, mute_alerts, open_alerts
@@ -25,6 +24,7 @@ from engine.alerts.readings import AlertLevel, MachineReading
 from engine.alerts.run_collect import RunCollector
 from engine.alerts.store import AlertStore
 from engine.core.config import save_settings
+from engine.core.credentials import save_secrets
 from engine.core.paths import Workspace
 from engine.core.settings import Settings
 from engine.runs import events as e

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from engine.alerts.alert_state import observe, speak
-from engine.alerts.credentials import read_secret, secrets_file
 from engine.alerts.message import MessagePlace, compose
 from engine.alerts.readings import AlertLevel, Observation, ObservationState
 from engine.alerts.silence import Silence
 from engine.alerts.store import AlertStore
 from engine.core.config import load_settings
+from engine.core.credentials import read_secret, secrets_file
 from engine.core.paths import Workspace
 from engine.runs.launch import engine_environment
 from tests.alert_servers import CODE, USER, smtp_server

@@ -265,7 +265,7 @@ def _setup(kind_id: str | None, name: str | None, given: list[str], quick: bool,
 
 
 def _variable(channel: str, field: str) -> str:
-    from engine.alerts.credentials import variable
+    from engine.core.credentials import variable
 
     return variable(channel, field)
 

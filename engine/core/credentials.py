@@ -1,4 +1,5 @@
-"""Secrets of the channels: from the environment, the keyring where there is one, or a file that only its owner reads.
+"""Secrets of alert channels and of the hive: from the environment, the keyring where there is one, or a file that only
+its owner reads.
 
 They are never in the settings, and nothing prints them.
 """
@@ -21,6 +22,8 @@ from engine.core.paths import Workspace
 
 FILE_NAME = "secrets.json"
 KEYRING_SERVICE = "h2q-tui"
+HIVE = "@hive"
+"""Channel of the secrets for the hive, `token`; no alert channel can have this name."""
 
 
 def secrets_file(workspace: Workspace) -> Path:
@@ -29,7 +32,9 @@ def secrets_file(workspace: Workspace) -> Path:
 
 
 def variable(channel: str, name: str) -> str:
-    """The environment variable that goes before file and keyring: `H2Q_SECRET_MAIL_PASSWORD`."""
+    """The environment variable that goes before file and keyring: `H2Q_SECRET_MAIL_PASSWORD`, `H2Q_HIVE_TOKEN`."""
+    if channel == HIVE:
+        return f"H2Q_HIVE_{name.upper()}"
     return "H2Q_SECRET_" + re.sub(r"[^A-Z0-9]+", "_", f"{channel}_{name}".upper())
 
 
