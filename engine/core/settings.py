@@ -409,6 +409,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     one dies; "": none."""
     alert_channels: dict[str, dict[str, str]] = {}
     """Where alerts are sent, by name: `kind` and the public fields of `engine.alerts.channels`; secrets are elsewhere."""
+    hive_server: str = ""
+    """Address of the hive server; "": none. Adapters are sent there only, and only when the user says so."""
+    hive_user: Annotated[str, Meta(max_length=64)] = ""
+    """Name under which adapters are shared where the server or the shared folder asks for one."""
+    hive_allow_http: bool = False
+    """A hive server on another machine may be spoken to without TLS."""
+    hive_ca_file: str = ""
+    """File with the certificates that vouch for the hive server; "": those of the system."""
     first_start_done: bool = False
     """The first-start sheet has been answered."""
     keys: dict[str, str] = {}
