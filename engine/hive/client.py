@@ -242,6 +242,8 @@ class HiveClient:
                         round=admitted.round,
                         bytes=adapter.size,
                         at=time.time(),
+                        conversations=adapter.lineage.conversations,
+                        clusters=adapter.lineage.clusters,
                     )
                 )
 

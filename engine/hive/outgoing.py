@@ -9,7 +9,6 @@ The app reads it, so it imports nothing heavy.
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,11 +20,11 @@ import msgspec
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.models.card import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ModelCard, read_card, weights_changed
+from engine.hive.lora_file import read_lora
+from engine.models.card import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Lineage, ModelCard, read_card, weights_changed
 from engine.models.registry import list_models
 from engine.models.resolve import find_adapter
 
-_HEADER_LIMIT = 1 << 20
 _CHUNK = 1 << 20
 _FORMAT = {"format": "pt"}
 
@@ -61,6 +60,8 @@ class OutgoingAdapter:
     """`base_sha256` of the card; "" for an adapter without one."""
     samples: int
     """Conversations that it was trained on."""
+    lineage: Lineage
+    """Stays here."""
 
     @property
     def config_bytes(self) -> bytes:
@@ -94,12 +95,14 @@ def outgoing_adapter(ws: Workspace, name: str, *, samples: int | None = None) ->
     Raises BadInput for an unknown or damaged adapter, and for weights that are not those of its card.
     """
     folder = find_adapter(ws, name)
+    read_lora(folder)
     file, card = folder / ADAPTER_WEIGHTS, _card(folder)
     config = _config(folder / ADAPTER_CONFIG)
     header, body_at, size = _header(file)
     stored, sent = _hashes(file, header, body_at)
     if card is not None and card.weights_sha256 and card.weights_sha256 != stored:
         raise weights_changed(file)
+    lineage = card.lineage if card is not None else Lineage()
     base = base_name((card.base_path if card is not None else "") or config["base_model_name_or_path"])
     return OutgoingAdapter(
         name=folder.name,
@@ -111,7 +114,8 @@ def outgoing_adapter(ws: Workspace, name: str, *, samples: int | None = None) ->
         sha256=sent,
         base_model=base,
         base_fingerprint=card.base_sha256 if card is not None else "",
-        samples=samples if samples is not None else _samples(card),
+        samples=samples if samples is not None else len(lineage.conversations),
+        lineage=lineage,
     )
 
 
@@ -138,10 +142,6 @@ def _card(folder: Path) -> ModelCard | None:
         return None
 
 
-def _samples(card: ModelCard | None) -> int:
-    return len(card.lineage.conversations) if card is not None else 0
-
-
 def _hashes(file: Path, header: bytes, body_at: int) -> tuple[str, str]:
     """SHA-256 of the file on the disk, and of the same tensors behind `header`."""
     stored, sent = sha256(), sha256(header)
@@ -154,35 +154,22 @@ def _hashes(file: Path, header: bytes, body_at: int) -> tuple[str, str]:
 
 
 def _config(file: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise BadInput(_("the adapter's configuration is broken"), path=file) from problem
-    source = config.get("base_model_name_or_path") if isinstance(config, dict) else None
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA" or not isinstance(source, str):
+    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(config.get("base_model_name_or_path"), str):
         raise BadInput(_("this is not a LoRA adapter with a base model in its configuration"), path=file)
     return config
 
 
 def _header(file: Path) -> tuple[bytes, int, int]:
-    """(header as it is sent, where the tensors begin on the disk, bytes that are sent). Raises BadInput."""
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(8)
-            (length,) = struct.unpack("<Q", start)
-            if length > _HEADER_LIMIT:
-                raise ValueError
-            raw = stream.read(length)
-        header = json.loads(raw)
-        stored = file.stat().st_size
-        if len(raw) != length or not isinstance(header, dict):
-            raise ValueError
-    except (OSError, ValueError, struct.error) as problem:
-        raise BadInput(_("the weights are broken or truncated"), path=file) from problem
-    body = 8 + length
+    """(header as it is sent, where the tensors begin on the disk, bytes that are sent) of a file that `read_lora` has
+    checked."""
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        raw = stream.read(int.from_bytes(start, "little"))
+    header, stored, body = json.loads(raw), file.stat().st_size, 8 + len(raw)
     if header.get("__metadata__", _FORMAT) == _FORMAT:
         return start + raw, body, stored
     text = json.dumps({**header, "__metadata__": _FORMAT}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    own = struct.pack("<Q", len(text)) + text
+    own = len(text).to_bytes(8, "little") + text
     return own, body, stored - body + len(own)

@@ -32,6 +32,9 @@ class SharedAdapter(msgspec.Struct, frozen=True, kw_only=True):
     round: int = 0
     bytes: int = 0
     at: float = 0.0
+    conversations: list[str] = []
+    """Ids of those that it was trained on: no model joined from it is judged by them, also when the adapter is gone."""
+    clusters: list[str] = []
 
 
 class FetchedAdapter(msgspec.Struct, frozen=True, kw_only=True):
