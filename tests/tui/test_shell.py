@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from textual.command import CommandPalette
 from textual.widgets import Input
 
 from engine.core.paths import Workspace
@@ -16,6 +15,7 @@ from tui.actions import ACTIONS
 from tui.app.app import H2QApp
 from tui.host.run_follower import RunsChanged
 from tui.screens.help import KeysSheet, action_lines
+from tui.screens.palette import PaletteScreen
 from tui.tabs.registry import TABS
 from tui.tabs.train.new_run import NewRun
 from tui.terminal.text import cells
@@ -50,7 +50,7 @@ async def test_full_width_keys_act(ws: Workspace) -> None:
         await pilot.press("？")
         await until(pilot, lambda: isinstance(app.screen, KeysSheet))
         await pilot.press("escape", "：")
-        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
+        await until(pilot, lambda: isinstance(app.screen, PaletteScreen))
 
 
 async def test_a_composed_letter_shows_how_to_switch_the_input_method_off(ws: Workspace) -> None:
@@ -83,22 +83,6 @@ async def test_the_key_sheet_shows_commands_and_performs_the_chosen_action(ws: W
         await until(pilot, lambda: "h2q-tui train --detach" in text_of(app))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, NewRun))
-
-
-async def test_the_palette_finds_an_action(ws: Workspace) -> None:
-    app = H2QApp(ws)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("ctrl+p", *"log sc")
-        await until(pilot, lambda: "log scale" in text_of(app))
-
-
-async def test_the_palette_leaves_when_asked_to_quit(ws: Workspace) -> None:
-    app = H2QApp(ws)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("ctrl+p", *"quit")
-        await until(pilot, lambda: "leave" in text_of(app) and "log scale" not in text_of(app))
-        await pilot.press("enter")
-        await until(pilot, lambda: not app.is_running)
 
 
 @pytest.mark.parametrize("key", ["q", "Q", "f10", "ctrl+q"])
@@ -182,31 +166,6 @@ async def test_an_action_that_is_not_available_says_so(ws: Workspace) -> None:
             await until(pilot, lambda said=said: app.query_one(Footer).message == said)  # type: ignore[misc]
         await pilot.press("escape", "J")
         assert app.query_one(Footer).message == ""
-
-
-async def test_the_palette_finds_actions_of_every_tab_and_shows_the_tab(ws: Workspace) -> None:
-    app = H2QApp(ws)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("2", "ctrl+p", *"training run")
-        await until(pilot, lambda: "Train: new  (n)" in text_of(app))
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, NewRun))
-        assert app.tab is not None
-        assert app.tab.TAB_ID == "train"
-        await pilot.press("escape", "ctrl+p", *"roll back")
-        await until(pilot, lambda: "Validate: roll back  (B)" in text_of(app))
-        await pilot.press("enter")
-        await until(pilot, lambda: app.query_one(Footer).message == "not now: roll back")
-        assert app.tab.TAB_ID == "validate"
-
-
-async def test_the_palette_finds_the_tabs(ws: Workspace) -> None:
-    app = H2QApp(ws)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("ctrl+p", *"health")
-        await until(pilot, lambda: "Health  (5)" in text_of(app))
-        await pilot.press("enter")
-        await until(pilot, lambda: app.tab is not None and app.tab.TAB_ID == "health")
 
 
 async def test_a_click_on_a_key_in_the_footer_performs_it(ws: Workspace) -> None:

@@ -10,13 +10,12 @@ import asyncio
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events, on, work
 from textual._compositor import CompositorUpdate
 from textual._xterm_parser import XTermParser
-from textual.app import App, ComposeResult, SystemCommand
+from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
 from textual.filter import Monochrome, NoColor
@@ -31,7 +30,6 @@ from tui.app import onboarding
 from tui.app.bindings import PERFORM, keymap, table_bindings, textual_action
 from tui.app.dispatch import KeyDispatcher
 from tui.app.global_actions import GlobalActions
-from tui.app.palette import ActionProvider
 from tui.app.perform import ActionPerformer
 from tui.host.run_follower import RunBoard, RunsChanged, RunUpdated, header_status
 from tui.host.shutdown import refuse_changes
@@ -90,7 +88,6 @@ class H2QApp(App[None]):
 
     CSS_PATH = sorted(shipped("styles").glob("*.tcss"))
     ENABLE_COMMAND_PALETTE = True
-    COMMANDS = App.COMMANDS | {ActionProvider}
     COMMAND_PALETTE_BINDING = "ctrl+p"
     BINDINGS: ClassVar[list[BindingType]] = [*table_bindings()]
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
@@ -242,18 +239,23 @@ class H2QApp(App[None]):
         await self.perform(action)
 
     def action_command_palette(self) -> None:
-        self._actions.action_palette()
+        self.open_palette()
+
+    def open_palette(self) -> None:
+        """The palette, once: its key works above sheets too. Its code is loaded when it is asked for."""
+        from tui.app.palette import add_models, open_palette
+        from tui.screens.palette import PaletteScreen
+
+        if not isinstance(self.screen, PaletteScreen):
+            palette = open_palette(self)
+            self.run_worker(add_models(self, palette), group="palette:models", exit_on_error=False)
+
+    def open_setting(self, row: str) -> None:
+        onboarding.open_settings(self, sorted(self.available_themes), row)
 
     def action_help_quit(self) -> None:
         """ctrl+c in a full-screen app is a habit, not a wish to lose the screen."""
         self.show_message(_("q quits, or ctrl+q from a field; runs continue"))
-
-    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The tabs, for who types their name, and none of Textual's own; `ActionProvider` has the actions."""
-        for number, row in enumerate(TABS, 1):
-            yield SystemCommand(
-                f"{_(row.title)}  ({number})", "", partial(self.show_tab, row.id), discover=False
-            )
 
     # Tabs
 

@@ -21,7 +21,7 @@ from textual.widgets import Input, TextArea
 from engine.core.i18n import _
 from tui.actions import BY_ID, AppAction
 from tui.app.bindings import textual_key
-from tui.screens.ask import LinePrompt
+from tui.screens.ask import ReadsKeys
 
 if TYPE_CHECKING:
     from tui.tabs.base import Tab
@@ -89,7 +89,7 @@ class KeyDispatcher:
     def split(self, event: events.Key) -> Sequence[events.Key]:
         """The keys that a key event stands for."""
         keeps_alt = self._in_field and not getattr(self.app.focused, "ESCAPE_LEAVES", False)
-        return split_alt(event, keeps_alt and not isinstance(self.app.screen, LinePrompt))
+        return split_alt(event, keeps_alt and not isinstance(self.app.screen, ReadsKeys))
 
     @property
     def _in_field(self) -> bool:
@@ -104,7 +104,7 @@ class KeyDispatcher:
         """Performs the binding of a key before the next key is read, so that quick keys keep their order: what one
         opens or closes is there or gone for the next. False for keys that a field or a screen reads."""
         app, screen = self.app, self.app.screen
-        if isinstance(screen, LinePrompt):
+        if isinstance(screen, ReadsKeys):
             return await screen.process_key(event)
         if (self._in_field and event.key != "escape") or hasattr(screen, "on_key"):
             return False

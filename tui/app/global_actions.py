@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from textual.app import App
-from textual.command import CommandPalette
 from textual.widgets import Input, TextArea
 
 from engine.core.i18n import _
@@ -137,10 +136,8 @@ class GlobalActions:
         self.app.screen.focus_next()
 
     def action_palette(self) -> None:
-        """Textual's palette, with our placeholder."""
-        if not isinstance(self.app.screen, CommandPalette):
-            palette = CommandPalette(id="--command-palette", placeholder=_("find an action …"))
-            self.app.push_screen(palette)
+        """Finds actions, settings, models, runs and conversations."""
+        self.app.action_command_palette()
 
     def action_enlarge(self) -> None:
         focused = self.app.focused

@@ -28,8 +28,8 @@ POLL_S = 0.3
 """Seconds between two checks whether an import has ended."""
 
 
-def open_settings(host: AppHost, themes: Sequence[str]) -> None:
-    """The settings sheet; the sheet saves each change, the app applies it."""
+def open_settings(host: AppHost, themes: Sequence[str], row: str = "") -> None:
+    """The settings sheet, with the cursor on `row`; the sheet saves each change, the app applies it."""
     from tui.screens.settings import SettingsScreen
 
     names = [name for name in themes if not name.startswith(("textual-", "ansi-", "h2q-"))]
@@ -39,6 +39,7 @@ def open_settings(host: AppHost, themes: Sequence[str]) -> None:
             host.settings,
             host.apply_settings,
             ["dark", "light", "ansi", "ansi-light", *names],
+            row=row,
         )
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 from textual import events
 from textual.app import ComposeResult
@@ -33,6 +33,14 @@ async def input_drained(field: Widget) -> None:
     field.call_later(done.set)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(done.wait(), 1.0)
+
+
+@runtime_checkable
+class ReadsKeys(Protocol):
+    """A screen that handles each key before the app reads the next one."""
+
+    async def process_key(self, event: events.Key) -> bool:
+        """Handles a key; True when no one else is to handle it."""
 
 
 class Confirm(ModalScreen[bool]):

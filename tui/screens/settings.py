@@ -119,13 +119,16 @@ class SettingsScreen(ModalScreen[None]):
         settings: Settings,
         apply: Callable[[Settings], None],
         themes: Sequence[str] = (),
+        row: str = "",
     ) -> None:
+        """`row` is the id of the row under the cursor at first, "" for the first one."""
         super().__init__()
         self._workspace = workspace
         self.settings = settings
         self._apply = apply
         self._themes = ("auto", *sorted(themes))
         self._saving = threading.Lock()
+        self._first_row = row
         self._rows = {row.id: row for row in setting_rows()}
         self._awaiting_key_for = ""
         """Id of the action that the next key press is bound to."""
@@ -141,6 +144,7 @@ class SettingsScreen(ModalScreen[None]):
         keys = [KEY_PREFIX + action.id for action in ACTIONS if not is_digit_action(action)]
         self._table.set_ids([*self._rows, *keys])
         self._fill()
+        self._table.move_to_id(self._first_row)
         self._table.focus()
 
     @property

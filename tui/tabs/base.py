@@ -58,6 +58,9 @@ class Tab(Container):
         """Takes the state of `previous`, of the same class, which this tab replaces (the language changed).
         Called before mounting."""
 
+    async def show_item(self, item_id: str) -> None:
+        """Puts the cursor on a thing of this tab that the palette found: a run, a conversation, a model."""
+
     async def wait_until_loaded(self) -> None:
         """Returns when the tab shows the result of the keys so far, or after a second or two: the next key is
         meant for that result."""

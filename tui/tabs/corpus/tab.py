@@ -146,6 +146,15 @@ class CorpusTab(Tab):
     async def wait_until_loaded(self) -> None:
         await self.conversations.wait_until_loaded()
 
+    async def show_item(self, item_id: str) -> None:
+        """A filter that hides the conversation is cleared."""
+        await self.wait_until_loaded()
+        if item_id not in self.conversations.ids and self.conversations.filter:
+            self.conversations.set_filter("")
+            await self.wait_until_loaded()
+        self.conversations.move_to_id(item_id)
+        self.conversations.focus()
+
     def unsaved_question(self) -> str:
         return self.recorder.unsaved_question()
 

@@ -79,6 +79,10 @@ class TrainTab(Tab):
             self.runs.move_to_id(new[0].run_id)
         self._select(self.runs.cursor_id)
 
+    async def show_item(self, item_id: str) -> None:
+        self.runs.move_to_id(item_id)
+        self.runs.focus()
+
     @property
     def entry(self) -> RunEntry | None:
         """The run under the cursor."""
