@@ -101,9 +101,7 @@ def install(ws: Workspace, source: Path, foreign: ForeignAdapter, *, name: str =
     check_free_space(ws.adapters, 2 * size)
     with new_folder(target, ADAPTER_FOLDER) as folder:
         shutil.copyfile(source / ADAPTER_WEIGHTS, folder / ADAPTER_WEIGHTS)
-        config = json.loads((source / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        config["base_model_name_or_path"] = model.source
-        write_bytes(folder / ADAPTER_CONFIG, json.dumps(config, indent=2).encode() + b"\n")
+        write_bytes(folder / ADAPTER_CONFIG, plain_config(lora, model.source))
         card = ModelCard(
             name=name,
             mode="lora",
@@ -160,6 +158,28 @@ def check_adapter(folder: Path, digest: str) -> LoraFile:
     if not changes:
         raise BadAdapter(AdapterRule.NO_CHANGE, _("the adapter changes nothing"), path=folder)
     return lora
+
+
+def plain_config(lora: LoraFile, base: str) -> bytes:
+    """`adapter_config.json` with what counts of the adapter's own: no pattern of a stranger is matched here, and no option of
+    PEFT is taken over."""
+    config = lora.config
+    text = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "r": config.r,
+        "lora_alpha": config.lora_alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "use_rslora": config.use_rslora,
+        "fan_in_fan_out": config.fan_in_fan_out,
+        "rank_pattern": config.rank_pattern or {},
+        "alpha_pattern": config.alpha_pattern or {},
+        "target_modules": list(lora.modules),
+    }
+    return json.dumps(text, indent=2).encode() + b"\n"
 
 
 def own_part(ws: Workspace, shares: Shares, place: str) -> Lineage:

@@ -48,6 +48,7 @@ _FORMAT = 1
 _MANIFEST_LIMIT = 1 << 16
 _KEY_BYTES = 32
 _MOST_ENTRIES = 10_000
+_CHUNK = 1 << 20
 
 
 class SignedFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +96,7 @@ def read_key(file: Path) -> bytes:
     except FileNotFoundError as problem:
         raise UsageProblem(
             _("there is no key for the folder: ask a member for the file, or make one by sharing an adapter")
-            + f" ({printable_name(file)})",
+            + f" ({printable_name(str(file))})",
             hint=shell_command("h2q-tui", "hive", "list", "--folder", "DIR", "--key-file", "FILE"),
         ) from problem
     except OSError as problem:
@@ -195,7 +196,7 @@ def folder_entries(folder: Path, key: bytes) -> list[FolderEntry]:
     """Every adapter of the folder, newest first, those that do not verify last. Raises BadInput for a folder that is none."""
     if not folder.is_dir():
         raise BadInput(_("the shared folder does not exist"), path=folder)
-    entries = []
+    entries: list[FolderEntry] = []
     for member in sorted(folder.iterdir()):
         if member.name.startswith(".") or not member.is_dir() or member.is_symlink():
             continue
@@ -220,6 +221,20 @@ def find_entry(folder: Path, key: bytes, wanted: str) -> FolderEntry:
         _("the folder has no adapter {name}").format(name=wanted),
         hint=shell_command("h2q-tui", "hive", "list", "--folder", folder),
     )
+
+
+def copy_entry(entry: FolderEntry, folder: Path) -> None:
+    """Copies the two files of an adapter into `folder`, as they were signed. Raises BadInput when one changes meanwhile, OSError."""
+    assert entry.manifest is not None
+    for name, signed in entry.manifest.files.items():
+        digest, done = hashlib.sha256(), 0
+        with (entry.path / name).open("rb") as source, (folder / name).open("wb") as out:
+            while done <= signed.bytes and (chunk := source.read(_CHUNK)):
+                done += len(chunk)
+                digest.update(chunk)
+                out.write(chunk)
+        if digest.hexdigest() != signed.sha256:
+            raise BadInput(_("{name} is not the file that was signed").format(name=name), path=entry.path)
 
 
 def verify_entry(path: Path, key: bytes) -> FolderEntry:
