@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from engine.core.i18n import _
+from tui.cli.commands import hive_share
 
 
 def register(app: typer.Typer) -> None:
@@ -21,3 +22,5 @@ def register(app: typer.Typer) -> None:
     @group.callback()
     def hive() -> None:
         pass
+
+    hive_share.register(group)

@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
         ws = session.workspace()
         if new is None:
             raise UsageProblem(_("--new NAME is required: the model to validate"), hint="h2q-tui models list")
-        raise typer.Exit(_compare_models(ws, base, new, promote))
+        raise typer.Exit(compare_models(ws, base, new, promote))
 
     @app.command(help=_("Put a model into use. The previous one is kept; rollback restores it."))
     def promote(
@@ -119,7 +119,7 @@ def _compare_scores(file: str) -> None:
         output.echo_json(verdict)
 
 
-def _compare_models(ws: Workspace, base: str | None, new: str, promote: bool) -> int:
+def compare_models(ws: Workspace, base: str | None, new: str, promote: bool) -> int:
     """Run the validation in the foreground, then print its table."""
     from pathlib import Path
 
