@@ -19,7 +19,8 @@ from engine.alerts.machine_rules import CPU_BELOW
 from engine.alerts.readings import MachineReading
 from engine.core.errors import H2QError
 from engine.machine.pressure import battery_percent
-from engine.machine.probes import MachineProbes, MachineSample, cpu_temperature, read_or_none
+from engine.machine.probe import read_or_none
+from engine.machine.probes import MachineProbes, MachineSample, cpu_temperature
 from engine.models.ollama.client import local_host
 from engine.models.ollama.running import running_models
 
@@ -88,6 +89,8 @@ class MachineCollector:
         """`folder` is on the disk to watch; `oom_before` is the counter that an earlier watcher saw last."""
         self._probes = MachineProbes(folder, clock=clock, temperature=False)
         self._clock, self._limit = clock, temperature_limit_c
+        self.sample: MachineSample | None = None
+        """What the last reading was made of."""
         self._swap, self._oom = _TenMinutes(), _TenMinutes()
         self.oom_count = oom_before
         if oom_before is not None:
@@ -104,7 +107,7 @@ class MachineCollector:
 
     def read(self, pids: Collection[int] = ()) -> MachineReading:
         """One reading; `pids` are the processes of the runs, whose part of the processor is not that of others."""
-        sample = self._probes.sample()
+        sample = self.sample = self._probes.sample()
         now = sample.time
         if abs(now - self._slow_at) >= SLOWLY_S:
             self._slow_at = now

@@ -31,6 +31,8 @@ from engine.core.errors import H2QError
 from engine.core.i18n import set_language, system_language
 from engine.core.paths import Workspace, find_workspace
 from engine.core.settings import Settings
+from engine.machine.history_file import HistoryFile
+from engine.machine.recording import NO_RUN, RunFigures, record
 from engine.runs import lock
 from engine.runs.launch import WATCH_LOCK, engine_command, engine_environment
 
@@ -71,6 +73,7 @@ class Watcher:
         self._delivery_at = 0.0
         self._beat_at = 0.0
         self._secrets: tuple[str, ...] = ()
+        self._history = HistoryFile(workspace.machine_history)
         self.stopped = threading.Event()
 
     def _was_here(self, now: float) -> bool:
@@ -111,6 +114,7 @@ class Watcher:
         }
         runs = self._runs.read(awake_since=self._awake_since, keep=keep)
         machine = self._machine.read(self._runs.pids)
+        self._keep_history(machine, runs)
         self._told(machine, runs)
         self._deliver(now)
         at_work = any(run.alive and not run.over for run in runs)
@@ -140,6 +144,14 @@ class Watcher:
                 self.store.set_meta("oom", oom)
                 self.store.set_meta("seen_at", f"{machine.t:.0f}")
                 self.store.set_meta("awake_since", f"{self._awake_since:.0f}")
+
+    def _keep_history(self, machine: MachineReading, runs: list[RunReading]) -> None:
+        """The day on disk, for the Health tab: also of the time when no app was open."""
+        sample = self._machine.sample
+        if sample is not None:
+            sample = msgspec.structs.replace(sample, temperature_c=machine.temperature_c)
+            at_work = next((run for run in runs if run.alive and not run.over), None)
+            self._history.write(record(sample, NO_RUN if at_work is None else _figures(at_work)))
 
     def _is_owed(self, states: dict[str, AlertState]) -> bool:
         """Whether something is still to be sent: a message that waits, what was suppressed, or an alert that will be repeated."""
@@ -200,6 +212,16 @@ def _settings(workspace: Workspace, before: Settings) -> Settings:
         return load_settings(workspace)
     except (H2QError, msgspec.DecodeError):
         return before
+
+
+def _figures(run: RunReading) -> RunFigures:
+    used, budget = run.used_mb, run.budget_mb
+    return RunFigures(
+        memory=None if used is None else used * 2**20,
+        budget=None if budget is None else budget * 2**20,
+        loss=run.loss,
+        tokens_per_s=run.tokens_per_s,
+    )
 
 
 def _boot_id() -> str:

@@ -85,6 +85,11 @@ class Workspace:
         return self.root / "status"
 
     @property
+    def machine_history(self) -> Path:
+        """A day of figures of the machine, in a file of fixed size."""
+        return self.status / "machine.history"
+
+    @property
     def backups(self) -> Path:
         return self.root / "backups"
 

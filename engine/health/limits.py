@@ -12,7 +12,7 @@ import msgspec
 
 from engine.machine.budget import resolve_budget
 from engine.machine.cpu import usable_cores
-from engine.machine.probes import read_or_none
+from engine.machine.probe import read_or_none
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from engine.machine.cgroup import memory_limit_bytes
-from engine.machine.probes import read_or_none
+from engine.machine.probe import read_or_none
 
 AVAILABLE_SHARE = 0.7
 """Share of the available memory that a run may use."""

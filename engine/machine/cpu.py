@@ -12,7 +12,7 @@ import psutil
 
 from engine.core.errors import UsageProblem
 from engine.core.i18n import _
-from engine.machine.probes import read_or_none
+from engine.machine.probe import read_or_none
 
 WINDOW_S = 10.0
 """Period over which processor time is compared with wall time."""

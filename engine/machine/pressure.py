@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 import psutil
 
-from engine.machine.probes import cpu_temperature, read_or_none
+from engine.machine.probe import read_or_none
+from engine.machine.probes import cpu_temperature
+from engine.machine.stalls import macos_pressure_level, stalled_percent
 
 SHRINK_ABOVE_PERCENT, PAUSE_ABOVE_PERCENT = 10.0, 40.0
 """Percent of the last ten seconds in which some program waited for memory: above the first, training frees caches
@@ -116,28 +116,6 @@ def read_pressure() -> PressureReading:
         battery=read_or_none(battery_percent),
         celsius=read_or_none(cpu_temperature),
     )
-
-
-def stalled_percent(root: Path = Path("/")) -> float:
-    """Share of the last 10 s in which at least one program waited for memory, in percent.
-
-    Pressure stall information (PSI) of Linux. Its `full` line is useless here: a computing run never waits.
-    Raises OSError, KeyError or ValueError where the kernel does not provide it.
-    """
-    lines = (root / "proc/pressure/memory").read_text(encoding="ascii").splitlines()
-    fields = dict(field.split("=") for line in lines if line.startswith("some") for field in line.split()[1:])
-    return float(fields["avg10"])
-
-
-def macos_pressure_level(command: str = "/usr/sbin/sysctl") -> int:
-    """1 normal, 2 warning, 4 critical. Raises OSError or ValueError where the system does not provide it."""
-    output = subprocess.run(
-        [command, "-n", "kern.memorystatus_vm_pressure_level"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    return int(output.stdout)
 
 
 def battery_percent() -> float | None:

@@ -18,9 +18,8 @@ from engine.machine.pressure import (
     PressureReading,
     advise,
     battery_percent,
-    macos_pressure_level,
-    stalled_percent,
 )
+from engine.machine.stalls import macos_pressure_level, stalled_percent
 from engine.runs.events import CheckpointWritten, GovernorAction, StatusChanged, Step
 from engine.training import governor
 from engine.training.scratch import train_scratch
@@ -36,10 +35,10 @@ def linux(root: Path, name: str) -> Path:
 
 
 def test_the_stalled_share_is_parsed_from_psi(tmp_path: Path) -> None:
-    assert stalled_percent(linux(tmp_path, "psi_idle.txt")) == 0.0
-    assert stalled_percent(linux(tmp_path, "psi_thrashing.txt")) == 21.55
+    assert stalled_percent(root=linux(tmp_path, "psi_idle.txt")) == 0.0
+    assert stalled_percent(root=linux(tmp_path, "psi_thrashing.txt")) == 21.55
     with pytest.raises(OSError):
-        stalled_percent(tmp_path / "none")
+        stalled_percent(root=tmp_path / "none")
 
 
 @pytest.mark.measures_machine

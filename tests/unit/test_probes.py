@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine.machine.probes import MachineProbes, read_or_none
+from engine.machine.probe import read_or_none
+from engine.machine.probes import MachineProbes
 from engine.machine.process_memory import tree_memory
 
 
