@@ -16,7 +16,6 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ import msgspec
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
+from engine.hive.protocol import Rule
 from engine.models.card import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 T = TypeVar("T", int, float)
@@ -44,30 +44,10 @@ _OTHER_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Starts that are subtracted from the base: the adapter belongs to a base that nobody else has."""
 
 
-class AdapterRule(StrEnum):
-    """The rule that a refused adapter breaks."""
-
-    FILE = "file"
-    """A file is missing, not a regular file, or cannot be read."""
-    HEADER = "header"
-    """The header is not that of one safetensors file without gaps."""
-    CONFIG = "config"
-    KIND = "kind"
-    """More than two matrices per weight, or a start that changes the base."""
-    NAMES = "names"
-    DTYPES = "dtypes"
-    SHAPES = "shapes"
-    FINITE = "finite"
-    NO_CHANGE = "no-change"
-    """The update is zero."""
-    BASE = "base"
-    """Made on another base than the others."""
-
-
 class BadAdapter(BadInput):
     """An adapter that cannot be used; `rule` says which rule it breaks."""
 
-    def __init__(self, rule: AdapterRule, message: str, *, path: Path | None = None) -> None:
+    def __init__(self, rule: Rule, message: str, *, path: Path | None = None) -> None:
         super().__init__(message, path=path)
         self.rule = rule
 
@@ -168,13 +148,13 @@ def open_regular(path: Path) -> Iterator[int]:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as problem:
         raise BadAdapter(
-            AdapterRule.FILE, _("the adapter has no {name}").format(name=path.name), path=path.parent
+            _rule_of(path), _("the adapter has no {name}").format(name=path.name), path=path.parent
         ) from problem
     except OSError as problem:
         raise _unreadable(path, problem) from problem
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise BadAdapter(AdapterRule.FILE, _("this is not a regular file"), path=path)
+            raise BadAdapter(_rule_of(path), _("this is not a regular file"), path=path)
         yield fd
     finally:
         os.close(fd)
@@ -232,24 +212,22 @@ def parse_config(data: bytes, path: Path | None = None) -> LoraConfig:
         raw = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
         config = msgspec.convert(raw, LoraConfig)
     except (ValueError, RecursionError, msgspec.ValidationError) as problem:
-        raise BadAdapter(
-            AdapterRule.CONFIG, _("the adapter's configuration is broken"), path=path
-        ) from problem
+        raise BadAdapter(Rule.CONFIG, _("the adapter's configuration is broken"), path=path) from problem
     if config.peft_type != "LORA" or (extra := _more_than_lora(raw)):
         named = extra if config.peft_type == "LORA" else config.peft_type[:40]
         raise BadAdapter(
-            AdapterRule.KIND,
+            Rule.CONFIG,
             _("only plain LoRA adapters can be joined; this one has {what}").format(what=ascii(named)),
             path=path,
         )
     ranks = [config.r, *(config.rank_pattern or {}).values()]
     alphas = [config.lora_alpha, *(config.alpha_pattern or {}).values()]
     if not all(0 < rank <= MOST_RANK for rank in ranks) or not all(0 <= alpha <= 2**31 for alpha in alphas):
-        raise BadAdapter(AdapterRule.CONFIG, _("rank or alpha of the adapter is out of range"), path=path)
+        raise BadAdapter(Rule.CONFIG, _("rank or alpha of the adapter is out of range"), path=path)
     patterns = [*(config.rank_pattern or {}), *(config.alpha_pattern or {})]
     if not all(_PATTERN.fullmatch(pattern) for pattern in patterns):
         raise BadAdapter(
-            AdapterRule.CONFIG, _("rank_pattern and alpha_pattern may only hold names of modules"), path=path
+            Rule.CONFIG, _("rank_pattern and alpha_pattern may only hold names of modules"), path=path
         )
     return config
 
@@ -263,7 +241,7 @@ def pair_tensors(
         match = _KEY.fullmatch(key)
         if match is None:
             raise BadAdapter(
-                AdapterRule.NAMES,
+                Rule.KEYS,
                 _("{tensor} is not a matrix of a LoRA adapter").format(tensor=ascii(key[:120])),
                 path=path,
             )
@@ -272,13 +250,13 @@ def pair_tensors(
     for name, pair in sorted(halves.items()):
         if pair.keys() != {"A", "B"}:
             raise BadAdapter(
-                AdapterRule.NAMES, _("{module} has one of its two matrices").format(module=name), path=path
+                Rule.KEYS, _("{module} has one of its two matrices").format(module=name), path=path
             )
         a, b = pair["A"], pair["B"]
         rank = config.rank_of(name)
         if len(a.shape) != 2 or len(b.shape) != 2 or not a.shape[0] == b.shape[1] == rank:
             raise BadAdapter(
-                AdapterRule.SHAPES,
+                Rule.SHAPES,
                 _("the matrices of {module} are {a} and {b}, which is not rank {rank}").format(
                     module=name, a=list(a.shape), b=list(b.shape), rank=rank
                 ),
@@ -295,7 +273,7 @@ def _entry(name: str, value: Any, first: int, path: Path | None) -> TensorEntry:
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if dtype not in ITEM_SIZES:
         raise BadAdapter(
-            AdapterRule.DTYPES,
+            Rule.DTYPES,
             _("{tensor} is {dtype}; only F32, F16 and BF16 are allowed").format(
                 tensor=ascii(name[:120]), dtype=ascii(str(dtype)[:20])
             ),
@@ -303,7 +281,7 @@ def _entry(name: str, value: Any, first: int, path: Path | None) -> TensorEntry:
         )
     if not _whole_numbers(shape) or not 1 <= len(shape) <= 4 or not all(0 < one < 2**31 for one in shape):
         raise BadAdapter(
-            AdapterRule.SHAPES, _("the shape of {tensor} is none").format(tensor=ascii(name[:120])), path=path
+            Rule.SHAPES, _("the shape of {tensor} is none").format(tensor=ascii(name[:120])), path=path
         )
     size = math.prod(shape) * ITEM_SIZES[dtype]
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] < 0 or offsets[1] - offsets[0] != size:
@@ -357,13 +335,17 @@ def _small_file(path: Path) -> bytes:
         except OSError as problem:
             raise _unreadable(path, problem) from problem
     if len(data) > HEADER_LIMIT:
-        raise BadAdapter(AdapterRule.CONFIG, _("the adapter's configuration is broken"), path=path)
+        raise BadAdapter(Rule.CONFIG, _("the adapter's configuration is broken"), path=path)
     return data
+
+
+def _rule_of(path: Path) -> Rule:
+    return Rule.CONFIG if path.name == ADAPTER_CONFIG else Rule.HEADER
 
 
 def _bad_header(reason: str, path: Path | None) -> BadAdapter:
     return BadAdapter(
-        AdapterRule.HEADER,
+        Rule.HEADER,
         _("the weights are no safetensors file: {reason}").format(reason=reason),
         path=path,
     )
@@ -371,5 +353,5 @@ def _bad_header(reason: str, path: Path | None) -> BadAdapter:
 
 def _unreadable(path: Path, problem: OSError) -> BadAdapter:
     return BadAdapter(
-        AdapterRule.FILE, _("the file cannot be read: {reason}").format(reason=problem.strerror), path=path
+        _rule_of(path), _("the file cannot be read: {reason}").format(reason=problem.strerror), path=path
     )

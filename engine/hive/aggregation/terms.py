@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from engine.hive.privacy import NoiseOptions, PrivacyReport
+
 
 class JoinMethod(StrEnum):
     """How adapters become one; `docs/HIVE.md` says which one when."""
@@ -43,21 +45,6 @@ class Contribution:
 
 
 @dataclass(frozen=True)
-class NoiseOptions:
-    """Central differential privacy of a round (`engine.hive.privacy`)."""
-
-    multiplier: float
-    """Standard deviation of the noise per unit of what one adapter can change in the mean."""
-    norm: float
-    """Every update is scaled down to this norm; chosen without looking at the updates."""
-    delta: float = 1e-5
-    rounds_before: tuple[float, ...] = ()
-    """The multipliers of earlier rounds with the same people."""
-    seed: int | None = None
-    """Of tests; None: from the operating system, as privacy requires."""
-
-
-@dataclass(frozen=True)
 class JoinOptions:
     """How to join."""
 
@@ -76,7 +63,7 @@ class RefusedAdapter(msgspec.Struct, frozen=True, kw_only=True):
 
     adapter: str
     rule: str
-    """An `engine.hive.lora_file.AdapterRule`."""
+    """An `engine.hive.protocol.Rule`."""
     reason: str
 
 
@@ -95,19 +82,6 @@ class AdapterShare(msgspec.Struct, frozen=True, kw_only=True):
     """Between its update and the sum of the others."""
     flags: list[str] = []
     """Why it looks unlike the others: "norm", "direction", "copy"."""
-
-
-class PrivacyReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What differential privacy promises after this round."""
-
-    epsilon: float
-    delta: float
-    rounds: int
-    noise_multiplier: float
-    norm: float
-    noise_to_signal: float
-    """Norm of the added noise divided by that of the mean without it."""
-    sentence: str
 
 
 class JoinReport(msgspec.Struct, frozen=True, kw_only=True):
