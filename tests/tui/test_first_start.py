@@ -28,6 +28,7 @@ from tui.app.find_exports import find_exports, format_size
 from tui.app.first_start import FirstStart, is_empty
 from tui.app.import_files import ImportScreen
 from tui.screens.help import KeysSheet
+from tui.tabs.registry import TABS
 
 
 @pytest.fixture
@@ -75,7 +76,8 @@ async def test_an_empty_workspace_asks_in_both_languages(ws: Workspace) -> None:
         assert "Make your own model · 制作你自己的模型" in shown
         assert "Import conversations" in shown
         assert "Language / 语言" in shown
-        assert "h2q" in shown.splitlines()[0]
+        assert "h2q-tui" in shown
+        assert "Runs" not in shown, "nothing but the first start is on the screen"
         await pilot.press("escape")
         await pilot.pause()
         assert not first_start(app)()
@@ -86,7 +88,7 @@ async def test_digits_and_the_key_of_the_keys_leave_the_sheet(ws: Workspace, own
     app = H2QApp(ws, welcome=True, settings=Settings(keys=own))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, first_start(app))
-        assert "? keys" not in text_of(app).splitlines()[-1]
+        await until(pilot, lambda: f"1–{len(TABS)} tabs  {'K' if own else '?'} keys" in text_of(app))
         await pilot.press("5")
         assert not first_start(app)()
         assert app.tab is not None
@@ -98,6 +100,36 @@ async def test_digits_and_the_key_of_the_keys_leave_the_sheet(ws: Workspace, own
         await until(pilot, lambda: isinstance(app.screen, KeysSheet))
         await pilot.press("escape")
         assert len(app.screen_stack) == 1
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40)])
+async def test_every_choice_is_on_the_screen_and_enter_takes_the_one_under_the_cursor(
+    ws: Workspace, size: tuple[int, int]
+) -> None:
+    export(Path.home() / "Downloads")
+    app = H2QApp(ws, welcome=True)
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: "conversations.zip" in text_of(app))
+        shown = text_of(app)
+        for words in ("Found here", "Import conv", "Try it on", "Look around", "Language", "enter start"):
+            assert words in shown, words
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: isinstance(app.screen, ImportScreen))
+    app = H2QApp(ws, welcome=True)
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: "conversations.zip" in text_of(app))
+        await pilot.press("j", "j", "k", "j", "enter")
+        await until(pilot, lambda: app.demo_requested)
+
+
+async def test_a_click_takes_a_choice(ws: Workspace) -> None:
+    app = H2QApp(ws, welcome=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "Look around" in text_of(app))
+        lines = text_of(app).splitlines()
+        row = next(number for number, line in enumerate(lines) if "Try it on" in line)
+        await pilot.click(offset=(10, row))
+        await until(pilot, lambda: app.demo_requested)
 
 
 async def test_a_workspace_with_conversations_or_runs_is_not_asked_again(ws: Workspace) -> None:

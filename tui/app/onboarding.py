@@ -59,7 +59,7 @@ async def offer_first_start(host: AppHost) -> None:
         except (H2QError, OSError) as problem:
             host.show_message(error_text(problem), "error")
 
-    choice = await host.push_screen_wait(FirstStart(host.settings, apply, host.glyphs.cursor))
+    choice = await host.push_screen_wait(FirstStart(host.workspace, host.settings, apply, host.glyphs))
     if choice is not None:
         await follow_choice(host, choice)
 
