@@ -1,4 +1,4 @@
-"""What the hive server and its clients say to each other: requests, answers, and the rules of admission.
+"""What the hive server and its clients say to each other: requests, answers, and the rules of admission that need more than the adapter.
 
 `docs/HIVE.md` describes the same for people. Times are seconds since the epoch, sizes bytes, hashes SHA-256 in hex.
 """
@@ -24,37 +24,23 @@ MAX_PART = 8 << 20
 """Bytes that a client should send in one part of an upload; a lost part is sent again."""
 
 
-class Rule(StrEnum):
-    """Why an adapter is refused: the value of `rule` in a `Refusal`."""
+class AdmissionRule(StrEnum):
+    """Why an adapter is refused, beside the rules of `engine.hive.lora_file.AdapterRule`."""
 
     SIZE = "size"
     """Larger than the server takes, or not as large as announced."""
-    HEADER = "header"
-    """No safetensors header of at most 1 MB that covers the file exactly."""
-    CONFIG = "config"
-    """The LoRA configuration is missing, invalid, or asks for what an adapter here cannot have."""
-    BASE = "base"
-    """Trained on another base model, by its name or its fingerprint."""
-    KEYS = "keys"
-    """Other tensors than the configuration and the base ask for."""
-    SHAPES = "shapes"
-    """A tensor of another shape than the configuration and the base ask for."""
-    DTYPES = "dtypes"
-    """A tensor that is neither F32, F16 nor BF16."""
-    FINITE = "finite"
-    """NaN or infinity."""
-    UNCHANGED = "unchanged"
-    """The adapter changes nothing: a B or an A is zero in every module."""
-    NORM = "norm"
-    """The change of the base is far larger than those of the other adapters."""
     HASH = "hash"
     """The bytes that arrived are not those that were announced."""
+    NORM = "norm"
+    """The change of the base is far larger or smaller than those of the other users."""
     SAMPLES = "samples"
-    """The number of samples is no number that can be."""
+    """The number of samples or epochs is none that can be."""
     VOTE = "vote"
-    """This user has an adapter in this round already, or somebody has sent the same one."""
+    """This user has an adapter in this round already, or another user has sent the same one."""
     ARCHIVE = "archive"
     """The zip file is damaged, too large when unpacked, or holds no adapter."""
+    USER = "user"
+    """The name of the user is none, or not that of the token."""
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +49,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | list[Any]
     """One sentence; for 422 HiveMind's list of `{loc, msg, type}`."""
     rule: str = ""
-    """A `Rule` for a refused adapter, else ""."""
+    """For a refused adapter an `AdmissionRule` or an `engine.hive.lora_file.AdapterRule`, else ""."""
 
 
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,6 +154,8 @@ class AdapterInfo(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int
     used_in: str = ""
     """The version that was joined from it; "" while it waits."""
+    withdrawn: bool = False
+    """By its user, or with the user's token."""
 
 
 class AdapterList(msgspec.Struct, frozen=True, kw_only=True):

@@ -121,6 +121,15 @@ def find_base(ws: Workspace, name: str) -> BaseModel:
     return _of_directory(path, source, _name_of(path))
 
 
+def base_config(base: BaseModel) -> Any:
+    """The transformers configuration of a base model. Raises BadInput."""
+    if base.is_gguf:
+        from engine.models.gguf.model import open_gguf
+
+        return open_gguf(base.path).config
+    return _config(base.path)
+
+
 def model_path(ws: Workspace, name: str) -> Path:
     """The folder or file that `name` stands for; of an Ollama tag its manifest. Raises as `find_base`."""
     place = find_place(ws, name)
