@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from engine.core.i18n import _
-from engine.hive.lora_file import AdapterRule, BadAdapter, LoraConfig, LoraModule
+from engine.hive.lora_file import BadAdapter, LoraConfig, LoraModule
 from engine.hive.names import same_base
-from engine.hive.protocol import AdmissionRule
-from engine.hive.refused_adapter import Inadmissible
+from engine.hive.protocol import Rule
 
 MAX_BYTES = 2 << 30
 MAX_SAMPLES = 100_000
@@ -46,19 +45,19 @@ class HiveBase:
 
 
 def check_size(size: int, limit: int) -> None:
-    """Raises Inadmissible."""
+    """Raises BadAdapter."""
     if not 0 < size <= limit:
-        raise Inadmissible(
-            AdmissionRule.SIZE,
+        raise BadAdapter(
+            Rule.SIZE,
             _("the adapter has {size:,} bytes; 1 to {limit:,} are taken").format(size=size, limit=limit),
         )
 
 
 def check_claims(samples: int, epochs: int) -> None:
-    """Raises Inadmissible for numbers that no training has; large ones are capped by `counted_samples` instead."""
+    """Raises BadAdapter for numbers that no training has; large ones are capped by `counted_samples` instead."""
     if not 0 <= samples <= _ABSURD_SAMPLES or not 0 <= epochs <= _ABSURD_EPOCHS:
-        raise Inadmissible(
-            AdmissionRule.SAMPLES,
+        raise BadAdapter(
+            Rule.SAMPLES,
             _("training_samples is from 0 to {samples:,}, epochs from 0 to {epochs:,}").format(
                 samples=_ABSURD_SAMPLES, epochs=_ABSURD_EPOCHS
             ),
@@ -85,19 +84,19 @@ def check_modules(base: HiveBase, config: LoraConfig, modules: Mapping[str, Lora
                 if odd[0] in expected
                 else _("{module} is not a layer of the base that the configuration names")
             )
-            raise BadAdapter(AdapterRule.NAMES, text.format(module=odd[0][:200]))
+            raise BadAdapter(Rule.KEYS, text.format(module=odd[0][:200]))
     else:
         for name in modules:
             if not targets.cover(name):
                 raise BadAdapter(
-                    AdapterRule.NAMES, _("the configuration does not name {module}").format(module=name[:200])
+                    Rule.KEYS, _("the configuration does not name {module}").format(module=name[:200])
                 )
     shapes = base.layers if base.layers is not None else base.known or {}
     for name, module in modules.items():
         wanted = shapes.get(name, module.shape)
         if tuple(wanted) != module.shape:
             raise BadAdapter(
-                AdapterRule.SHAPES,
+                Rule.SHAPES,
                 _("{module} is {have} in the adapter and {need} in the base").format(
                     module=name[:200], have=list(module.shape), need=list(wanted)
                 ),
@@ -107,19 +106,17 @@ def check_modules(base: HiveBase, config: LoraConfig, modules: Mapping[str, Lora
 def check_change(norm: float) -> None:
     """Raises BadAdapter for an adapter that changes nothing, as one has before it was trained."""
     if norm == 0.0:
-        raise BadAdapter(
-            AdapterRule.NO_CHANGE, _("the adapter changes nothing of the base: its matrices are zero")
-        )
+        raise BadAdapter(Rule.UNCHANGED, _("the adapter changes nothing of the base: its matrices are zero"))
 
 
 def check_norm(norm: float, peers: Sequence[float]) -> None:
-    """Raises Inadmissible when it is out of the bounds that the norms of the other users' adapters set."""
+    """Raises BadAdapter when it is out of the bounds that the norms of the other users' adapters set."""
     if len(peers) < PEERS:
         return
     middle = median(peers)
     if not middle / SMALL_FACTOR <= norm <= middle * NORM_FACTOR:
-        raise Inadmissible(
-            AdmissionRule.NORM,
+        raise BadAdapter(
+            Rule.NORM,
             _(
                 "the change has a norm of {norm:.3g}; {low:.3g} to {high:.3g} is taken, by the other adapters"
             ).format(norm=norm, low=middle / SMALL_FACTOR, high=middle * NORM_FACTOR),
@@ -150,7 +147,7 @@ def _targets(config: LoraConfig) -> _Targets:
     if not isinstance(named, list) or not named:
         # A single text is a regular expression, and a stranger's may run for ever.
         raise BadAdapter(
-            AdapterRule.CONFIG,
+            Rule.CONFIG,
             _("target_modules of the configuration must be a list of names, or all-linear"),
         )
     return _Targets(frozenset(named), False)
@@ -159,9 +156,7 @@ def _targets(config: LoraConfig) -> _Targets:
 def _is_left_out(module: str, config: LoraConfig) -> bool:
     excluded = config.exclude_modules
     if isinstance(excluded, str):
-        raise BadAdapter(
-            AdapterRule.CONFIG, _("exclude_modules of the configuration must be a list of names")
-        )
+        raise BadAdapter(Rule.CONFIG, _("exclude_modules of the configuration must be a list of names"))
     if excluded and _ends_with_one(module, frozenset(excluded)):
         return True
     chosen = config.layers_to_transform
@@ -179,6 +174,6 @@ def _ends_with_one(module: str, names: Iterable[str]) -> bool:
 
 def _other_base(name: str, reason: str) -> BadAdapter:
     return BadAdapter(
-        AdapterRule.BASE,
+        Rule.BASE,
         _("the adapter is not for this hive's base model {base}: {reason}").format(base=name, reason=reason),
     )

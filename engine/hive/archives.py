@@ -15,9 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from engine.core.i18n import _
-from engine.hive.lora_file import HEADER_LIMIT
-from engine.hive.protocol import ARCHIVE_CONFIG, ARCHIVE_WEIGHTS, AdmissionRule
-from engine.hive.refused_adapter import Inadmissible
+from engine.hive.lora_file import HEADER_LIMIT, BadAdapter
+from engine.hive.protocol import ARCHIVE_CONFIG, ARCHIVE_WEIGHTS, Rule
 
 MOST_MEMBERS = 4096
 MAX_RATIO = 200
@@ -39,7 +38,7 @@ def unpack_adapter(archive: Path, folder: Path, max_bytes: int) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors` of a zip file into `folder`.
 
     They may lie in one folder of the archive, as HiveMind's client packs the whole output of a training; then the
-    outermost ones are meant. Raises Inadmissible (`ARCHIVE`, `SIZE`); nothing of use is in `folder` then.
+    outermost ones are meant. Raises BadAdapter (`ARCHIVE`, `SIZE`); nothing of use is in `folder` then.
     """
     _check_directory(archive)
     try:
@@ -113,8 +112,8 @@ def _write_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: Path,
     if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise _refused(_("it is encrypted, or packed in an unusual way"))
     if member.file_size > limit:
-        raise Inadmissible(
-            AdmissionRule.SIZE,
+        raise BadAdapter(
+            Rule.SIZE,
             _("{name} has {size:,} bytes; {limit:,} are taken").format(
                 name=file.name, size=member.file_size, limit=limit
             ),
@@ -132,10 +131,8 @@ def _write_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: Path,
         raise _refused(_("it is damaged"))
 
 
-def _refused(reason: str) -> Inadmissible:
-    return Inadmissible(
-        AdmissionRule.ARCHIVE, _("the zip file cannot be used: {reason}").format(reason=reason)
-    )
+def _refused(reason: str) -> BadAdapter:
+    return BadAdapter(Rule.ARCHIVE, _("the zip file cannot be used: {reason}").format(reason=reason))
 
 
 class _Sink:

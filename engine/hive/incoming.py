@@ -22,9 +22,9 @@ from engine.core.i18n import _
 from engine.core.outputs import ADAPTER_FOLDER, new_folder
 from engine.core.paths import Workspace
 from engine.export.gguf_writer import write_gguf_copy
-from engine.hive.lora_file import AdapterRule, BadAdapter, LoraFile, TensorEntry, read_lora
+from engine.hive.lora_file import BadAdapter, LoraFile, TensorEntry, read_lora
 from engine.hive.outgoing import base_name
-from engine.hive.protocol import ARCHIVE_CONFIG, ARCHIVE_INFO, ARCHIVE_WEIGHTS
+from engine.hive.protocol import ARCHIVE_CONFIG, ARCHIVE_INFO, ARCHIVE_WEIGHTS, Rule
 from engine.hive.shares import FetchedAdapter, Shares, change_shares, read_shares
 from engine.models.base_models import BaseModel, find_base
 from engine.models.card import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CARD_FILE, Lineage, ModelCard, encode_card
@@ -156,7 +156,7 @@ def check_adapter(folder: Path, digest: str) -> LoraFile:
             halves = [_has_value(file.fileno(), entry, lora.weights) for entry in (module.a, module.b)]
             changes |= all(halves) and module.scale != 0
     if not changes:
-        raise BadAdapter(AdapterRule.NO_CHANGE, _("the adapter changes nothing"), path=folder)
+        raise BadAdapter(Rule.UNCHANGED, _("the adapter changes nothing"), path=folder)
     return lora
 
 
@@ -212,7 +212,7 @@ def _has_value(fd: int, entry: TensorEntry, path: Path) -> bool:
     for at in range(0, entry.size, _CHUNK):
         bits = np.frombuffer(os.pread(fd, min(_CHUNK, entry.size - at), entry.start + at), dtype=kind)
         if bool(((bits & exponent) == exponent).any()):
-            raise BadAdapter(AdapterRule.FINITE, _("the adapter holds NaN or infinity"), path=path)
+            raise BadAdapter(Rule.FINITE, _("the adapter holds NaN or infinity"), path=path)
         # Without the sign: -0.0 is 0.
         found = found or bool((bits << 1).any())
     return found

@@ -23,10 +23,16 @@ from engine.hive.admission import (
     check_norm,
     check_size,
 )
-from engine.hive.lora_file import LoraConfig, open_regular, pair_tensors, parse_config, read_header
+from engine.hive.lora_file import (
+    BadAdapter,
+    LoraConfig,
+    open_regular,
+    pair_tensors,
+    parse_config,
+    read_header,
+)
 from engine.hive.measure import change_norm, hash_file
-from engine.hive.protocol import AdapterInfo, AdmissionRule
-from engine.hive.refused_adapter import Inadmissible
+from engine.hive.protocol import AdapterInfo, Rule
 from engine.hive.store import AdapterStore, already_voted
 
 Shapes = dict[str, tuple[int, int]]
@@ -86,7 +92,7 @@ class Intake:
         self.store.registry.set_facts(**facts)
 
     def check_announced(self, announced: Announced) -> LoraConfig:
-        """All that can be said before the weights are there. Raises BadAdapter, Inadmissible."""
+        """All that can be said before the weights are there. Raises BadAdapter."""
         config = parse_config(announced.config)
         check_claims(announced.training_samples, announced.epochs)
         check_base(self.base(), base_name(announced, config), announced.base_fingerprint)
@@ -98,7 +104,7 @@ class Intake:
     def take(self, announced: Announced, weights: Path, *, upload_id: str = "") -> AdapterInfo:
         """Checks an adapter and stores it; one that its user has sent before in this round is not stored twice.
 
-        Reads the file in small parts. Raises BadAdapter, Inadmissible, OSError, sqlite3.Error; nothing is stored then.
+        Reads the file in small parts. Raises BadAdapter, OSError, sqlite3.Error; nothing is stored then.
         """
         config = self.check_announced(announced)
         with open_regular(weights) as fd:
@@ -108,9 +114,7 @@ class Intake:
             check_modules(self.base(), config, modules)
             digest = hash_file(fd)
             if announced.sha256 and digest != announced.sha256:
-                raise Inadmissible(
-                    AdmissionRule.HASH, _("the bytes that arrived are not those that were announced")
-                )
+                raise BadAdapter(Rule.HASH, _("the bytes that arrived are not those that were announced"))
             norm = change_norm(fd, modules)
         check_change(norm)
         check_norm(norm, self.store.peer_norms(announced.user))

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from engine.core.i18n import _
-from engine.hive.lora_file import ITEM_SIZES, AdapterRule, BadAdapter, LoraModule, TensorEntry
+from engine.hive.lora_file import ITEM_SIZES, BadAdapter, LoraModule, TensorEntry
+from engine.hive.protocol import Rule
 
 _PART = 1 << 18
 """Values that are read together."""
@@ -74,11 +75,11 @@ def _values(fd: int, entry: TensorEntry, first: int, count: int, path: Path | No
     size = ITEM_SIZES[entry.dtype]
     data = os.pread(fd, count * size, entry.start + first * size)
     if len(data) != count * size:
-        raise BadAdapter(AdapterRule.FILE, _("the file became shorter while it was read"), path=path)
+        raise BadAdapter(Rule.HEADER, _("the file became shorter while it was read"), path=path)
     if entry.dtype == "BF16":
         values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     else:
         values = np.frombuffer(data, "<f2" if entry.dtype == "F16" else "<f4")
     if not np.isfinite(values).all():
-        raise BadAdapter(AdapterRule.FINITE, _("the adapter holds NaN or infinity"), path=path)
+        raise BadAdapter(Rule.FINITE, _("the adapter holds NaN or infinity"), path=path)
     return values.astype(np.float64)

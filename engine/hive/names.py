@@ -9,8 +9,8 @@ import re
 import unicodedata
 
 from engine.core.i18n import _
-from engine.hive.protocol import AdmissionRule
-from engine.hive.refused_adapter import Inadmissible
+from engine.hive.lora_file import BadAdapter
+from engine.hive.protocol import Rule
 
 _WORD = re.compile(r"\w[\w.@+-]{0,63}")
 """Letters and digits of any script; no separators of paths, no marks of direction."""
@@ -21,7 +21,7 @@ _LONGEST = 200
 
 
 def user_name(text: str) -> str:
-    """The name of a user in one form. Raises Inadmissible."""
+    """The name of a user in one form. Raises BadAdapter."""
     name = unicodedata.normalize("NFC", text)
     if (
         not _WORD.fullmatch(name)
@@ -31,8 +31,8 @@ def user_name(text: str) -> str:
         or len(name.encode("utf-8", "surrogatepass")) > _LONGEST
         or re.search("[\ud800-\udfff]", name)
     ):
-        raise Inadmissible(
-            AdmissionRule.USER,
+        raise BadAdapter(
+            Rule.USER,
             _("a user's name is one word of letters, digits and . _ - @ +, at most 64 characters"),
         )
     return name

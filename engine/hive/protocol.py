@@ -1,4 +1,4 @@
-"""What the hive server and its clients say to each other: requests, answers, and the rules of admission that need more than the adapter.
+"""What the hive server and its clients say to each other: requests, answers, and the rules of admission.
 
 `docs/HIVE.md` describes the same for people. Times are seconds since the epoch, sizes bytes, hashes SHA-256 in hex.
 """
@@ -24,19 +24,35 @@ MAX_PART = 8 << 20
 """Bytes that a client should send in one part of an upload; a lost part is sent again."""
 
 
-class AdmissionRule(StrEnum):
-    """Why an adapter is refused, beside the rules of `engine.hive.lora_file.AdapterRule`."""
+class Rule(StrEnum):
+    """Why an adapter is refused: the value of `rule` in a `Refusal`."""
 
     SIZE = "size"
     """Larger than the server takes, or not as large as announced."""
-    HASH = "hash"
-    """The bytes that arrived are not those that were announced."""
+    HEADER = "header"
+    """No safetensors header of at most 1 MB that covers the file exactly."""
+    CONFIG = "config"
+    """The LoRA configuration is missing, invalid, or asks for what an adapter here cannot have."""
+    BASE = "base"
+    """Trained on another base model, by its name or its fingerprint."""
+    KEYS = "keys"
+    """Other tensors than the configuration and the base ask for."""
+    SHAPES = "shapes"
+    """A tensor of another shape than the configuration and the base ask for."""
+    DTYPES = "dtypes"
+    """A tensor that is neither F32, F16 nor BF16."""
+    FINITE = "finite"
+    """NaN or infinity."""
+    UNCHANGED = "unchanged"
+    """The adapter changes nothing: a B or an A is zero in every module."""
     NORM = "norm"
     """The change of the base is far larger or smaller than those of the other users."""
+    HASH = "hash"
+    """The bytes that arrived are not those that were announced."""
     SAMPLES = "samples"
-    """The number of samples or epochs is none that can be."""
+    """The number of samples is no number that can be."""
     VOTE = "vote"
-    """This user has an adapter in this round already, or another user has sent the same one."""
+    """This user has an adapter in this round already, or somebody has sent the same one."""
     ARCHIVE = "archive"
     """The zip file is damaged, too large when unpacked, or holds no adapter."""
     USER = "user"
@@ -49,7 +65,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | list[Any]
     """One sentence; for 422 HiveMind's list of `{loc, msg, type}`."""
     rule: str = ""
-    """For a refused adapter an `AdmissionRule` or an `engine.hive.lora_file.AdapterRule`, else ""."""
+    """A `Rule` for a refused adapter, else ""."""
 
 
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +121,8 @@ class OpenUpload(msgspec.Struct, frozen=True, kw_only=True):
     """`base_sha256` of the adapter's card; "" when it has none."""
     training_samples: int = 0
     epochs: int = 0
+    user_id: str = ""
+    """Whose adapter it is, on a server without tokens; "" for the person at this machine. With a token it is the token's."""
 
 
 class UploadState(msgspec.Struct, frozen=True, kw_only=True):

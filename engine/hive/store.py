@@ -31,15 +31,15 @@ from engine.core.files import (
 from engine.core.i18n import _
 from engine.core.local_time import local_time
 from engine.hive.hivemind_files import adapter_metadata, registry_file
+from engine.hive.lora_file import BadAdapter
 from engine.hive.protocol import (
     ARCHIVE_CONFIG,
     ARCHIVE_WEIGHTS,
     AdapterInfo,
-    AdmissionRule,
     Contributor,
     RoundInfo,
+    Rule,
 )
-from engine.hive.refused_adapter import Inadmissible
 from engine.hive.registry import Registry
 
 AGGREGATED = "aggregated"
@@ -81,7 +81,7 @@ class AdapterStore:
             adapter: its `id` and `round` are given by the store.
             upload_id: the upload that it arrived by, which is marked as finished in the same step.
 
-        Raises Inadmissible (`VOTE`) when its user has another one in the round, OSError, sqlite3.Error. What it raises
+        Raises BadAdapter (`VOTE`) when its user has another one in the round, OSError, sqlite3.Error. What it raises
         leaves nothing in the store.
         """
         sync_file(weights)
@@ -151,6 +151,13 @@ class AdapterStore:
             "ORDER BY uploaded_at, id"
         )
         return [_adapter(row) for row in rows]
+
+    def adapter(self, adapter_id: str) -> AdapterInfo:
+        """Raises KeyError for an unknown adapter."""
+        row = self.registry.row("SELECT * FROM adapters WHERE id = ?", (adapter_id,))
+        if row is None:
+            raise KeyError(adapter_id)
+        return _adapter(row)
 
     def folder_of(self, adapter_id: str) -> Path:
         """Raises KeyError for an unknown adapter."""
@@ -273,16 +280,16 @@ class AdapterStore:
                 remove_stale(path)
 
 
-def already_voted(user: str, *, same_user: bool) -> Inadmissible:
+def already_voted(user: str, *, same_user: bool) -> BadAdapter:
     """The refusal of a second adapter."""
     if same_user:
-        return Inadmissible(
-            AdmissionRule.VOTE,
+        return BadAdapter(
+            Rule.VOTE,
             _(
                 "{user} has an adapter in this round already; it can be withdrawn, or the next round waited for"
             ).format(user=user),
         )
-    return Inadmissible(AdmissionRule.VOTE, _("another user has sent the same adapter in this round"))
+    return BadAdapter(Rule.VOTE, _("another user has sent the same adapter in this round"))
 
 
 def metadata_of(adapter: AdapterInfo) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import msgspec
 
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.i18n import _
+from engine.hive.lora_file import BadAdapter
 from engine.hive.names import user_name
-from engine.hive.refused_adapter import Inadmissible
 from engine.hive.registry import Registry
 
 _PREFIX = "h2qh_"
@@ -126,7 +126,7 @@ def checked_name(name: str) -> str:
     """A user's name from the command line. Raises BadInput."""
     try:
         return user_name(name)
-    except Inadmissible as problem:
+    except BadAdapter as problem:
         raise BadInput(problem.message) from None
 
 

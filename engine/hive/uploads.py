@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from engine.core.files import check_free_space, fsync_dir
 from engine.core.i18n import _
 from engine.hive.admission import check_size
 from engine.hive.intake import Announced, Intake
-from engine.hive.lora_file import HEADER_LIMIT, parse_header
+from engine.hive.lora_file import HEADER_LIMIT, BadAdapter, parse_header
 from engine.hive.protocol import OpenUpload, UploadState
 from engine.http.refused import RequestRefused
 
@@ -33,9 +34,10 @@ class Uploads:
         self._folder = intake.store.uploads
         self._registry = intake.store.registry
         self._busy: set[str] = set()
+        self._lock = threading.Lock()
 
     def open(self, user: str, request: OpenUpload) -> UploadState:
-        """Announces an adapter. Raises BadAdapter, Inadmissible, RequestRefused (too many are open), OSError."""
+        """Announces an adapter. Raises BadAdapter, RequestRefused (too many are open), OSError."""
         check_size(request.size, self._intake.limits.max_bytes)
         self._intake.check_announced(_announced(user, request))
         check_free_space(self._folder, request.size)
@@ -60,9 +62,9 @@ class Uploads:
         return upload
 
     def state(self, upload_id: str, user: str) -> UploadState:
-        """Raises RequestRefused (404) for an upload that is not there, expired, or of another user."""
+        """Raises RequestRefused (404) for an upload that is not there, expired, or not of `user`; "": of anybody."""
         row = self._registry.row(
-            "SELECT * FROM uploads WHERE id = ? AND user_id = ? AND expires_at > ?",
+            "SELECT * FROM uploads WHERE id = ?1 AND ?2 IN ('', user_id) AND expires_at > ?3",
             (upload_id, user, time.time()),
         )
         if row is None:
@@ -79,23 +81,38 @@ class Uploads:
             adapter_id=row["admitted"],
         )
 
+    def user_of(self, upload_id: str) -> str:
+        """Who opened an upload. Raises RequestRefused (404)."""
+        row = self._registry.row("SELECT user_id FROM uploads WHERE id = ?", (upload_id,))
+        if row is None:
+            raise RequestRefused(404, _("there is no such upload"))
+        return str(row[0])
+
     async def receive(
         self, upload_id: str, user: str, offset: int, parts: AsyncIterator[bytes]
     ) -> UploadState:
         """Appends a part and returns what is durable then. What arrived of a part that broke off is kept.
 
-        Raises RequestRefused, BadAdapter for a header that is refused, Inadmissible, OSError.
+        Raises RequestRefused, BadAdapter for a header that is refused, OSError.
         """
         upload = await asyncio.to_thread(self.state, upload_id, user)
-        if upload_id in self._busy:
-            raise RequestRefused(409, _("another part of this upload is arriving"))
         if upload.adapter_id or offset != upload.offset:
             raise OffsetDiffers(upload)
-        self._busy.add(upload_id)
-        try:
+        with self._claimed(upload_id):
             return await self._append(upload, parts)
+
+    @contextmanager
+    def _claimed(self, upload_id: str) -> Iterator[None]:
+        """One request at a time. Raises RequestRefused (409)."""
+        with self._lock:
+            if upload_id in self._busy:
+                raise RequestRefused(409, _("another request for this upload is at work"))
+            self._busy.add(upload_id)
+        try:
+            yield
         finally:
-            self._busy.discard(upload_id)
+            with self._lock:
+                self._busy.discard(upload_id)
 
     async def _append(self, upload: UploadState, parts: AsyncIterator[bytes]) -> UploadState:
         fd = os.open(
@@ -123,42 +140,52 @@ class Uploads:
         with self._registry.transaction() as db:
             db.execute("UPDATE uploads SET received = ? WHERE id = ?", (arrived, upload.upload_id))
 
-    def check_header(self, upload: UploadState, user: str) -> None:
-        """Refuses an upload by its header as soon as that has arrived. Raises BadAdapter."""
+    def check_header(self, upload: UploadState) -> None:
+        """Refuses an upload by its header once that has arrived, and deletes it. Raises BadAdapter."""
         fd = os.open(self._file(upload.upload_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            if upload.offset < 8:
-                return
             length = int.from_bytes(os.pread(fd, 8, 0), "little")
-            if length <= HEADER_LIMIT and upload.offset < min(8 + length, upload.size):
+            if upload.offset < 8 or (length <= HEADER_LIMIT and upload.offset < min(8 + length, upload.size)):
                 return
             parse_header(length, os.pread(fd, min(length, HEADER_LIMIT), 8), upload.size)
+        except BadAdapter:
+            self._delete(upload.upload_id)
+            raise
         finally:
             os.close(fd)
 
     def finish(self, upload_id: str, user: str) -> str:
         """Admits an upload that has arrived in full; the id of the adapter. A second call answers the same.
 
-        Raises RequestRefused while something is missing, BadAdapter and Inadmissible as `Intake.take`: the upload is
+        Raises RequestRefused while something is missing, BadAdapter as `Intake.take`: the upload is
         deleted then.
         """
-        upload = self.state(upload_id, user)
-        if upload.adapter_id:
-            return upload.adapter_id
-        if upload.offset != upload.size or upload_id in self._busy:
-            raise OffsetDiffers(upload)
-        row = self._registry.row("SELECT announced FROM uploads WHERE id = ?", (upload_id,))
-        assert row is not None
-        request = msgspec.json.decode(row[0], type=OpenUpload)
-        stored = self._intake.take(_announced(user, request), self._file(upload_id), upload_id=upload_id)
-        with self._registry.transaction() as db:
-            db.execute("UPDATE uploads SET admitted = ? WHERE id = ?", (stored.id, upload_id))
-        self._file(upload_id).unlink(missing_ok=True)
-        return stored.id
+        with self._claimed(upload_id):
+            upload = self.state(upload_id, user)
+            if upload.adapter_id:
+                return upload.adapter_id
+            if upload.offset != upload.size:
+                raise OffsetDiffers(upload)
+            row = self._registry.row("SELECT user_id, announced FROM uploads WHERE id = ?", (upload_id,))
+            assert row is not None
+            announced = _announced(row[0], msgspec.json.decode(row[1], type=OpenUpload))
+            try:
+                stored = self._intake.take(announced, self._file(upload_id), upload_id=upload_id)
+            except BadAdapter:
+                self._delete(upload_id)
+                raise
+            with self._registry.transaction() as db:
+                db.execute("UPDATE uploads SET admitted = ? WHERE id = ?", (stored.id, upload_id))
+            self._file(upload_id).unlink(missing_ok=True)
+            return stored.id
 
     def drop(self, upload_id: str, user: str) -> None:
         """Forgets an upload. Raises RequestRefused (404)."""
         self.state(upload_id, user)
+        with self._claimed(upload_id):
+            self._delete(upload_id)
+
+    def _delete(self, upload_id: str) -> None:
         with self._registry.transaction() as db:
             db.execute("DELETE FROM uploads WHERE id = ?", (upload_id,))
         self._file(upload_id).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
@@ -17,6 +18,9 @@ BODY_S = 30.0
 """Seconds in which a JSON body must have arrived."""
 CHUNK_S = 15.0
 """Seconds until the next part of a large body."""
+SLOWEST = 1 << 10
+"""Bytes a second that a large body has on average after `SLOW_S` seconds."""
+SLOW_S = 60.0
 TOO_LARGE = "the request body is larger than {limit:,} bytes"
 
 T = TypeVar("T")
@@ -32,7 +36,7 @@ def check_length(request: Request, limit: int) -> None:
 async def chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
     """The parts of a body. Raises RequestRefused when it is too large or too slow, ClientDisconnect."""
     check_length(request, limit)
-    stream, size = request.stream().__aiter__(), 0
+    stream, size, started = request.stream().__aiter__(), 0, time.monotonic()
     while True:
         try:
             part = await asyncio.wait_for(stream.__anext__(), CHUNK_S)
@@ -41,6 +45,9 @@ async def chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
         except TimeoutError:
             raise RequestRefused(408, "the request body did not arrive in time") from None
         size += len(part)
+        passed = time.monotonic() - started
+        if passed > SLOW_S and size < passed * SLOWEST:
+            raise RequestRefused(408, "the request body arrives too slowly")
         if size > limit:
             raise RequestRefused(413, TOO_LARGE.format(limit=limit))
         yield part

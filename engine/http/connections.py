@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections import OrderedDict
+from typing import Any, ClassVar
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -26,7 +27,7 @@ class TimedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
+        if self._head_is_complete():
             self._head = _stopped(self._head)
         elif self._head is None:
             # The head of a later request on the same connection has begun.
@@ -45,9 +46,54 @@ class TimedProtocol(H11Protocol):
         self._head, self._unread = _stopped(self._head), _stopped(self._unread)
         super().connection_lost(exc)
 
+    def _head_is_complete(self) -> bool:
+        return self.conn.their_state is not h11.IDLE
+
     def _abort(self) -> None:
         transport: Any = self.transport
         transport.abort()
+
+
+class LimitedProtocol(TimedProtocol):
+    """A `TimedProtocol` that also bounds the connections of one address, for servers that strangers reach.
+
+    Of those that have not sent the head of a first request the oldest is closed when there are too many, so that a
+    client that only opens connections does not keep another one at the same address from being answered.
+    """
+
+    MOST = 512
+    """Connections of one address."""
+    MOST_SILENT = 32
+    """Connections of one address that have not sent a request."""
+    _of_address: ClassVar[dict[str, OrderedDict[LimitedProtocol, bool]]] = {}
+    """The open connections of each address, oldest first; True for those that have sent a request."""
+    _address = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self._address = str(peer[0]) if isinstance(peer, tuple) else ""
+        connections = self._of_address.setdefault(self._address, OrderedDict[LimitedProtocol, bool]())
+        silent = [one for one, has_sent in connections.items() if not has_sent]
+        if len(silent) >= self.MOST_SILENT:
+            silent[0]._abort()
+        connections[self] = False
+        if len(connections) > self.MOST:
+            self._abort()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        connections = self._of_address.get(self._address)
+        if connections is not None and self in connections and self._head_is_complete():
+            connections[self] = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        connections = self._of_address.get(self._address)
+        if connections is not None:
+            connections.pop(self, None)
+            if not connections:
+                del self._of_address[self._address]
+        super().connection_lost(exc)
 
 
 def _stopped(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:

@@ -71,13 +71,24 @@ def read_key(file: Path | None, variable: str) -> str:
     return text
 
 
-def uvicorn_server(app: ASGIApp, *, protocol: type[TimedProtocol] = TimedProtocol) -> uvicorn.Server:
-    """The server of an application without an address. It logs nothing: what uvicorn logs names addresses and paths."""
+def uvicorn_server(
+    app: ASGIApp,
+    *,
+    protocol: type[TimedProtocol] = TimedProtocol,
+    certificate: Path | None = None,
+    certificate_key: Path | None = None,
+) -> uvicorn.Server:
+    """The server of an application without an address; with a certificate it speaks TLS only.
+
+    It logs nothing: what uvicorn logs names addresses and paths. Raises OSError, ssl.SSLError for a certificate.
+    """
     logging.getLogger("uvicorn").disabled = True
     logging.getLogger("uvicorn.error").disabled = True
     config = uvicorn.Config(
         app,
         http=protocol,
+        ssl_certfile=certificate,
+        ssl_keyfile=certificate_key,
         ws="none",
         lifespan="off",
         log_config=None,
