@@ -1,4 +1,4 @@
-"""The engine's processes: `python -m engine run RUN_DIR`, `serve DATA_DIR`, `watch DATA_DIR`, `deliver DATA_DIR` and `llama`.
+"""The engine's processes: `python -m engine run RUN_DIR`, `serve DATA_DIR`, `watch DATA_DIR`, `deliver DATA_DIR`, `gate` and `llama`.
 
 The program starts them; they communicate through journals and sockets. Output goes to `engine.log`.
 """
@@ -30,10 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     sends = verbs.add_parser("deliver", help="send the alerts that wait in the workspace DATA_DIR")
     sends.add_argument("data_dir", type=Path)
     verbs.add_parser("llama", help="llama.cpp with the parameters on stdin")
+    verbs.add_parser("gate", help="compare a joined adapter on held-out conversations, as stdin says")
     options = parser.parse_args(arguments)
     let_waiting_threads_sleep()
     if options.verb == "llama":
         return int(importlib.import_module("engine.inference.llama.process").main())
+    if options.verb == "gate":
+        return int(importlib.import_module("engine.hive.gate_process").main())
     if options.verb == "watch":
         return int(importlib.import_module("engine.alerts.watcher").main(options.data_dir, options.tick))
     if options.verb == "deliver":

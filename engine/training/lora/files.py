@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -48,16 +48,7 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
     Raises BadInput for a file of another format, NotEnoughData when fewer than two conversations have an
     answer.
     """
-    rows: dict[str, DatasetRow] = {}
-    skipped = 0
-    for file in files:
-        for conversation in _conversations(file):
-            messages = [] if conversation is None else _messages(conversation)
-            if not any(message.role == "assistant" for message in messages):
-                skipped += 1
-                continue
-            id_ = _id(messages)
-            rows.setdefault(id_, DatasetRow(id=id_, cluster=id_, messages=messages))
+    rows, skipped = rows_of(conversation for file in files for conversation in _conversations(file))
     if len(rows) < 2:
         raise NotEnoughData(
             _("the files have {count} conversations with an answer; at least two are needed").format(
@@ -65,12 +56,10 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
             ),
             hint="h2q-tui train --mode lora",
         )
-    clusters = _clusters(rows)
+    clusters = near_clusters(rows)
     test_ids = _held_out(clusters)
     train_ids = sorted(rows.keys() - set(test_ids))
-    for name, members in clusters.items():
-        for id_ in members:
-            rows[id_] = msgspec.structs.replace(rows[id_], cluster=name)
+    rows = in_clusters(rows, clusters)
     path = folder / f"train_data_{stamp}.jsonl"
     digest = write_lines(path, (encode_row(rows[id_]) for id_ in train_ids))
     held_out = [rows[id_] for id_ in test_ids]
@@ -92,7 +81,32 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
     )
 
 
-def _clusters(rows: Mapping[str, DatasetRow]) -> dict[str, list[str]]:
+def rows_of(conversations: Iterable[Conversation | None]) -> tuple[dict[str, DatasetRow], int]:
+    """(conversations with an answer by id, how many have none or are None). Equal ones are one."""
+    rows: dict[str, DatasetRow] = {}
+    skipped = 0
+    for conversation in conversations:
+        messages = [] if conversation is None else _messages(conversation)
+        if not any(message.role == "assistant" for message in messages):
+            skipped += 1
+            continue
+        id_ = _id(messages)
+        rows.setdefault(id_, DatasetRow(id=id_, cluster=id_, messages=messages))
+    return rows, skipped
+
+
+def in_clusters(
+    rows: Mapping[str, DatasetRow], clusters: Mapping[str, Sequence[str]]
+) -> dict[str, DatasetRow]:
+    """The conversations with the names of their clusters."""
+    return {
+        id_: msgspec.structs.replace(rows[id_], cluster=name)
+        for name, members in clusters.items()
+        for id_ in members
+    }
+
+
+def near_clusters(rows: Mapping[str, DatasetRow]) -> dict[str, list[str]]:
     """Ids of conversations that are near duplicates, by the first of them, in the order of the names."""
     ids = sorted(rows)
     plain = ["".join(letters(message.content) for message in rows[id_].messages) for id_ in ids]
