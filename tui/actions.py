@@ -17,6 +17,7 @@ from textual.keys import key_to_character
 from engine.core.i18n import N_
 from tui.action_rows.chat import CHAT
 from tui.action_rows.corpus import CORPUS
+from tui.action_rows.hive import HIVE
 from tui.action_rows.row import EVERYWHERE, AppAction, actions_of
 from tui.action_rows.train import TRAIN
 from tui.action_rows.validate import VALIDATE
@@ -40,6 +41,7 @@ TAB_TITLES = {
     "validate": N_("Validate"),
     "chat": N_("Chat"),
     "health": N_("Health"),
+    "hive": N_("Hive"),
 }
 """Titles of the tabs by their ids."""
 
@@ -79,7 +81,7 @@ _EVERYWHERE = actions_of(
     ),
     AppAction(
         "fetch_model",
-        "D",
+        "I",
         N_("get a base model"),
         _E,
         "h2q-tui models fetch smollm2",
@@ -128,7 +130,7 @@ _HEALTH = actions_of(
     AppAction("health.stop", "x", N_("end run"), "health", "h2q-tui runs stop ID", footer=True),
 )
 
-ACTIONS: tuple[AppAction, ...] = (*_EVERYWHERE, *TRAIN, *CORPUS, *VALIDATE, *CHAT, *_HEALTH)
+ACTIONS: tuple[AppAction, ...] = (*_EVERYWHERE, *TRAIN, *CORPUS, *VALIDATE, *CHAT, *_HEALTH, *HIVE)
 
 BY_ID: dict[str, AppAction] = {action.id: action for action in ACTIONS}
 

@@ -89,7 +89,7 @@ async def test_a_base_is_downloaded_from_the_sheet_after_asking(ws: Workspace, o
 async def test_a_download_that_fails_says_why_and_leaves_nothing(ws: Workspace, offered: Path) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("D")
+        await pilot.press("I")
         await until(pilot, lambda: isinstance(app.screen, FetchModel))
         await pilot.press("enter")
         await until(pilot, lambda: "could not be fetched" in text_of(app), 20)

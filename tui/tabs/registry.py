@@ -26,6 +26,7 @@ TABS: tuple[TabRow, ...] = (
     TabRow("validate", TAB_TITLES["validate"], "tui.tabs.validate.tab:ValidateTab"),
     TabRow("chat", TAB_TITLES["chat"], "tui.tabs.chat.tab:ChatTab"),
     TabRow("health", TAB_TITLES["health"], "tui.tabs.health.tab:HealthTab"),
+    TabRow("hive", TAB_TITLES["hive"], "tui.tabs.hive.tab:HiveTab"),
 )
 
 
