@@ -4,7 +4,7 @@ with a card, so that it is listed, validated and promoted like any other model."
 from __future__ import annotations
 
 import json
-import os
+import math
 import shutil
 import time
 import zipfile
@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-
 from engine.core.errors import BadInput, H2QError
 from engine.core.files import check_free_space, fsync_dir, make_dirs, write_bytes
 from engine.core.i18n import _
 from engine.core.outputs import ADAPTER_FOLDER, new_folder
 from engine.core.paths import Workspace
 from engine.export.gguf_writer import write_gguf_copy
-from engine.hive.lora_file import BadAdapter, LoraFile, TensorEntry, read_lora
+from engine.hive.lora_file import BadAdapter, LoraFile, open_regular, read_lora
+from engine.hive.measure import change_norm
 from engine.hive.outgoing import base_name
 from engine.hive.protocol import ARCHIVE_CONFIG, ARCHIVE_INFO, ARCHIVE_WEIGHTS, Rule
 from engine.hive.shares import FetchedAdapter, Shares, change_shares, read_shares
@@ -34,8 +33,6 @@ from engine.models.registry import NAME, list_models, workspace_entry
 
 _CONFIG_LIMIT = 1 << 20
 _CHUNK = 1 << 20
-_EXPONENTS = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
-"""Number format: how its bits are read, and the exponent that only infinities and NaN have."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +107,7 @@ def install(ws: Workspace, source: Path, foreign: ForeignAdapter, *, name: str =
             base_sha256=model.sha256,
             created_at=time.time(),
             parameters=sum(
-                entry.size // _width(entry)
-                for module in lora.modules.values()
-                for entry in (module.a, module.b)
+                math.prod(entry.shape) for module in lora.modules.values() for entry in (module.a, module.b)
             ),
             context=_context(ws, model),
             weights_sha256=foreign.sha256,
@@ -150,12 +145,9 @@ def check_adapter(folder: Path, digest: str) -> LoraFile:
         raise BadInput(
             _("these are not the weights that were announced (their hash differs)"), path=lora.weights
         )
-    changes = False
-    with lora.weights.open("rb") as file:
-        for module in lora.modules.values():
-            halves = [_has_value(file.fileno(), entry, lora.weights) for entry in (module.a, module.b)]
-            changes |= all(halves) and module.scale != 0
-    if not changes:
+    with open_regular(lora.weights) as fd:
+        norm = change_norm(fd, dict(lora.modules), lora.weights)
+    if not norm > 0:
         raise BadAdapter(Rule.UNCHANGED, _("the adapter changes nothing"), path=folder)
     return lora
 
@@ -203,23 +195,6 @@ def own_part(ws: Workspace, shares: Shares, place: str) -> Lineage:
 
 def _union(lists: Iterable[list[str]]) -> list[str]:
     return list(dict.fromkeys(item for one in lists for item in one))
-
-
-def _has_value(fd: int, entry: TensorEntry, path: Path) -> bool:
-    """Whether a tensor has a value that is not 0. Raises BadAdapter for one that is not finite."""
-    kind, exponent = _EXPONENTS[entry.dtype]
-    found = False
-    for at in range(0, entry.size, _CHUNK):
-        bits = np.frombuffer(os.pread(fd, min(_CHUNK, entry.size - at), entry.start + at), dtype=kind)
-        if bool(((bits & exponent) == exponent).any()):
-            raise BadAdapter(Rule.FINITE, _("the adapter holds NaN or infinity"), path=path)
-        # Without the sign: -0.0 is 0.
-        found = found or bool((bits << 1).any())
-    return found
-
-
-def _width(entry: TensorEntry) -> int:
-    return np.dtype(_EXPONENTS[entry.dtype][0]).itemsize
 
 
 def _base(ws: Workspace, foreign: ForeignAdapter, named: str) -> BaseModel:
