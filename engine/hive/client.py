@@ -148,24 +148,31 @@ class HiveClient:
     # Transfers
 
     def upload(
-        self, ws: Workspace, adapter: OutgoingAdapter, progress: Progress = lambda _done, _all: None
+        self,
+        ws: Workspace,
+        adapter: OutgoingAdapter,
+        progress: Progress = lambda _done, _all: None,
+        *,
+        user: str = "",
     ) -> Admitted:
         """Sends an adapter, or the rest of one whose upload was cut off, also by another process.
 
+        `user` is the name of the sender on a server without tokens; "": the server's own for a person without one.
+
         Raises AdapterRefused, BadInput for a file that changes meanwhile, ServiceUnreachable, OSError.
         """
-        upload = self._open(ws, adapter)
+        upload = self._open(ws, adapter, user)
         with suppress(_Gone):
             return self._send(ws, adapter, upload, progress)
         # The server has forgotten the upload: it was given up there.
         self._forget(ws, adapter)
         with suppress(_Gone):
-            return self._send(ws, adapter, self._open(ws, adapter), progress)
+            return self._send(ws, adapter, self._open(ws, adapter, user), progress)
         raise ServiceUnreachable(
             _("{server} forgets uploads; nothing was shared").format(server=self.address.url)
         )
 
-    def _open(self, ws: Workspace, adapter: OutgoingAdapter) -> UploadState:
+    def _open(self, ws: Workspace, adapter: OutgoingAdapter, user: str) -> UploadState:
         known = read_shares(ws).upload_id(self.address.url, adapter.sha256)
         if known:
             with suppress(_Gone):
@@ -178,6 +185,7 @@ class HiveClient:
             base_model=adapter.base_model,
             base_fingerprint=adapter.base_fingerprint,
             training_samples=adapter.samples,
+            user_id=user,
         )
         state = self._ask(UploadState, "POST", "/uploads", body=msgspec.json.encode(announced))
         with change_shares(ws) as shares:

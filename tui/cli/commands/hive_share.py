@@ -78,7 +78,9 @@ def _upload_command() -> Callable[..., None]:
             "",
             "--user-id",
             metavar="NAME",
-            help=_("Your name in a shared folder; a server knows you by your token."),
+            help=_(
+                "Your name in a shared folder, and on a server without tokens. Default: hive_user in the settings."
+            ),
         ),
         samples: int | None = typer.Option(
             None,
@@ -98,7 +100,7 @@ def _upload_command() -> Callable[..., None]:
         if folder:
             _share_in_folder(ws, outgoing, session.resolve(folder), user_id, key_file, yes)
         else:
-            _share_with_server(ws, outgoing, server, allow_http, yes)
+            _share_with_server(ws, outgoing, server, user_id, allow_http, yes)
 
     return upload
 
@@ -257,18 +259,21 @@ def _adapter_name(ws: Workspace, name: str) -> str:
 
 
 def _share_with_server(
-    ws: Workspace, outgoing: OutgoingAdapter, server: str, allow_http: bool, yes: bool
+    ws: Workspace, outgoing: OutgoingAdapter, server: str, user_id: str, allow_http: bool, yes: bool
 ) -> None:
+    from engine.core.config import load_settings
     from engine.hive.sharing_text import leaving_lines, share_question
 
     with _client(ws, server, allow_http) as client:
         info = client.server()
-        for line in leaving_lines(outgoing, _place(client.address), sender=info.user):
+        # A token names the sender; another name is sent only when it was typed, for the server to refuse.
+        user = user_id or ("" if info.user else load_settings(ws).hive_user)
+        for line in leaving_lines(outgoing, _place(client.address), sender=user or info.user):
             output.echo(line)
         hint = session.own_command("hive", "upload", outgoing.name, "--server", client.address.url, "--yes")
         output.confirm(share_question(outgoing, client.address.url), yes, hint=hint)
         with _drawn_progress() as progress:
-            admitted = client.upload(ws, outgoing, progress)
+            admitted = client.upload(ws, outgoing, progress, user=user)
     output.echo(
         _("shared as {id} in round {round}; {n} conversations count").format(
             id=admitted.adapter_id, round=admitted.round, n=admitted.samples_counted

@@ -198,11 +198,11 @@ def what_leaves(workspace: Workspace, address: HiveAddress, name: str) -> tuple[
 
 
 def share(
-    workspace: Workspace, address: HiveAddress, outgoing: OutgoingAdapter, progress: Progress
+    workspace: Workspace, address: HiveAddress, outgoing: OutgoingAdapter, user: str, progress: Progress
 ) -> Admitted:
     """Sends an adapter. What `progress` raises ends it; the next time it continues. Raises H2QError and OSError."""
     with uninterruptible(), HiveClient(address, hive_token(workspace)) as client:
-        return client.upload(workspace, outgoing, progress)
+        return client.upload(workspace, outgoing, progress, user=user)
 
 
 def join(workspace: Workspace, address: HiveAddress) -> Aggregated:

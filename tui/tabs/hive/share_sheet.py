@@ -61,13 +61,21 @@ class ShareSheet(ModalScreen["Admitted | None"]):
             self.problem = problem
 
     def __init__(
-        self, workspace: Workspace, address: HiveAddress, outgoing: OutgoingAdapter, user: str
+        self,
+        workspace: Workspace,
+        address: HiveAddress,
+        outgoing: OutgoingAdapter,
+        *,
+        token_of: str,
+        user: str,
     ) -> None:
+        """`token_of`: whose token is sent, "" without one; then `user` is the name that is sent."""
         super().__init__()
         self.workspace = workspace
         self.address = address
         self.outgoing = outgoing
-        self._user = user
+        self._sender = token_of or user
+        self._user = "" if token_of else user
         self._text = Static(id="share-text")
         self._sending = False
         self._left = threading.Event()
@@ -84,7 +92,7 @@ class ShareSheet(ModalScreen["Admitted | None"]):
         self._left.set()
 
     def _show(self, last: str, kind: str = "$foreground-muted") -> None:
-        lines = [safe(line) for line in leaving_lines(self.outgoing, self.address.url, sender=self._user)]
+        lines = [safe(line) for line in leaving_lines(self.outgoing, self.address.url, sender=self._sender)]
         lines += [Content(""), safe(last, kind)]
         lines.append(safe(f"h2q-tui hive upload {self.outgoing.name}", "$foreground-muted"))
         self._text.update(Content("\n").join(lines))
@@ -108,7 +116,7 @@ class ShareSheet(ModalScreen["Admitted | None"]):
 
         try:
             admitted = await asyncio.to_thread(
-                reader.share, self.workspace, self.address, self.outgoing, progress
+                reader.share, self.workspace, self.address, self.outgoing, self._user, progress
             )
         except _Left:
             return

@@ -352,7 +352,13 @@ class HiveTab(Tab):
         self._set_busy("")
         address = self.state.address
         if address is not None:
-            sheet = ShareSheet(self.workspace, address, message.outgoing, message.info.user)
+            sheet = ShareSheet(
+                self.workspace,
+                address,
+                message.outgoing,
+                token_of=message.info.user,
+                user=self.host.settings.hive_user,
+            )
             self.app.push_screen(sheet, self._shared)
 
     def _shared(self, admitted: Admitted | None) -> None:
