@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -102,6 +102,13 @@ class ScoredText(str):
         self = super().__new__(cls, text)
         self.logprobs = tuple(logprobs)
         return self
+
+
+def joined(deltas: Sequence[str]) -> str:
+    """Text deltas as one, with the log-probabilities of all where they have them."""
+    text = "".join(deltas)
+    scored = [delta for delta in deltas if isinstance(delta, ScoredText)]
+    return ScoredText(text, [token for delta in scored for token in delta.logprobs]) if scored else text
 
 
 MAX_BYTES = 4096
@@ -276,6 +283,20 @@ class LanguageModel(Protocol):
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """One vector per text: the mean of the last hidden states. Raises Unsupported."""
+        ...
+
+
+@runtime_checkable
+class StreamingModel(Protocol):
+    """A model whose answers come from another process: an event loop reads them without a thread."""
+
+    def open_stream(
+        self, messages: Prompt, sampling: Sampling
+    ) -> AsyncGenerator[str | Generated, None] | None:
+        """What `LanguageModel.generate` yields, for the loop that iterates it; None where that must be called instead.
+
+        Blocks while the prompt is rendered, and raises as `generate`. Closing the generator ends the work.
+        """
         ...
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from engine.core.config import load_settings
 from engine.core.paths import Workspace
 from engine.inference.language_model import LanguageModel
-from engine.inference.llama.parameters import MIN_CONTEXT, LlamaMemory, NoMemory, fit_memory
+from engine.inference.llama.parameters import MIN_CONTEXT, LlamaMemory, NoMemory, fit_memory, threads_for
 from engine.machine.budget import resolve_budget
 from engine.machine.cpu import usable_cores
 from engine.models.base_models import BaseModel, adapter_card, find_base
@@ -113,7 +113,7 @@ def _in_llama_cpp(
         return None
     if 0 < base.served_context < memory.context:
         memory = LlamaMemory(max(base.served_context, MIN_CONTEXT), memory.cache_mb)
-    return LlamaCppModel(base, memory, threads=usable_cores(), scorer=scorer)
+    return LlamaCppModel(base, memory, threads=threads_for(weights_mb, usable_cores()), scorer=scorer)
 
 
 def _budget_mb(ws: Workspace) -> float:

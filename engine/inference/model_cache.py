@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -23,9 +23,10 @@ from engine.inference.language_model import (
     Prompt,
     RenderedPrompt,
     Sampling,
-    ScoredText,
+    StreamingModel,
     Unsupported,
     conversation_nll,
+    joined,
     too_long,
 )
 from engine.inference.llama.parameters import NoMemory
@@ -37,8 +38,39 @@ from engine.models.ollama.store import find_manifest
 from engine.models.resolve import find_place, split_adapter
 
 LIMIT = 2
+GAP_S = 0.02
+"""Seconds between two deltas of an answer at least: more often than a screen shows."""
 IDLE_S = 600.0
 """Seconds without a request after which a model is unloaded."""
+
+
+class _Deltas(asyncio.Queue[str | Generated | Exception]):
+    """The deltas of an answer, then its statistics or why it failed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._complete = asyncio.Event()
+
+    def put_nowait(self, item: str | Generated | Exception) -> None:
+        super().put_nowait(item)
+        if not isinstance(item, str):
+            self._complete.set()
+
+    async def fill(self, stream: AsyncGenerator[str | Generated, None]) -> None:
+        """Reads the whole stream."""
+        try:
+            async with aclosing(stream):
+                async for item in stream:
+                    self.put_nowait(item)
+        except Exception as problem:
+            self.put_nowait(problem)
+
+    async def wait_until(self, due: float) -> None:
+        """Waits for a time of the monotonic clock, or for the end of the answer."""
+        left_s = due - time.monotonic()
+        if left_s > 0 and not self._complete.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._complete.wait(), left_s)
 
 
 class AsyncLanguageModel:
@@ -79,9 +111,43 @@ class AsyncLanguageModel:
         return await asyncio.to_thread(work)
 
     async def generate(self, messages: Prompt, sampling: Sampling) -> AsyncGenerator[str | Generated, None]:
-        """As `LanguageModel.generate`. Closing the generator ends the work and waits for its thread."""
+        """As `LanguageModel.generate`; deltas that come within `GAP_S` are one. Closing the generator ends the work."""
+        queue = _Deltas()
+        async with self._filling(queue, messages, sampling):
+            due = 0.0
+            while True:
+                item = await queue.get()
+                if isinstance(item, str):
+                    # Each item that goes out costs as much as a token of a small model.
+                    await queue.wait_until(due)
+                    texts = [item]
+                    while not queue.empty():
+                        item = queue.get_nowait()
+                        if not isinstance(item, str):
+                            break
+                        texts.append(item)
+                    yield joined(texts)
+                    due = time.monotonic() + GAP_S
+                if isinstance(item, Exception):
+                    raise item
+                if isinstance(item, Generated):
+                    yield item
+                    return
+
+    @asynccontextmanager
+    async def _filling(self, queue: _Deltas, messages: Prompt, sampling: Sampling) -> AsyncIterator[None]:
+        """Within the block the answer comes into the queue; its end ends the work and waits for that."""
+        if isinstance(self._model, StreamingModel):
+            stream = await asyncio.to_thread(self._model.open_stream, messages, sampling)
+            if stream is not None:
+                pump = asyncio.create_task(queue.fill(stream))
+                try:
+                    yield
+                finally:
+                    pump.cancel()
+                    await asyncio.gather(pump, return_exceptions=True)
+                return
         loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[str | Generated | Exception] = asyncio.Queue()
         cancelled = threading.Event()
 
         def put(item: str | Generated | Exception) -> None:
@@ -98,34 +164,13 @@ class AsyncLanguageModel:
 
         thread = loop.run_in_executor(None, work)
         try:
-            while True:
-                item = await queue.get()
-                # What has come meanwhile goes out as one: each item costs as much as a token of a small model.
-                while isinstance(item, str) and not queue.empty():
-                    following = queue.get_nowait()
-                    if isinstance(following, str):
-                        item = _joined(item, following)
-                    else:
-                        yield item
-                        item = following
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-                if isinstance(item, Generated):
-                    return
+            yield
         finally:
             cancelled.set()
             await asyncio.shield(thread)
 
     async def conversation_nll(self, messages: Sequence[ChatMessage]) -> NLL:
         return await asyncio.to_thread(conversation_nll, self._model, messages)
-
-
-def _joined(text: str, following: str) -> str:
-    """Two deltas as one, with the log-probabilities of both."""
-    if isinstance(text, ScoredText) and isinstance(following, ScoredText):
-        return ScoredText(text + following, [*text.logprobs, *following.logprobs])
-    return text + following
 
 
 @dataclass

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from engine.core.errors import BadInput, H2QError, UsageProblem
-from engine.inference.llama.parameters import MAX_CACHE_MB, fit_memory
+from engine.inference.llama.parameters import MAX_CACHE_MB, SMALL_MB, fit_memory, threads_for
 from engine.inference.llama.server import LlamaServer
 from engine.models.base_models import ModelDimensions
 from tests.export_models import write_gguf
@@ -145,3 +145,11 @@ def test_a_short_context_stays_as_it_is() -> None:
 def test_a_model_beyond_the_budget_is_refused_with_both_figures() -> None:
     with pytest.raises(BadInput, match=r"needs 4,\d\d\d MB .* 4,096 MB"):
         fit_memory(dimensions(), weights_mb=4000, budget_mb=4096)
+
+
+@pytest.mark.parametrize(
+    ("weights_mb", "cores", "threads"),
+    [(6, 2, 1), (SMALL_MB - 1, 8, 1), (SMALL_MB, 8, 8), (4000, 2, 2), (4000, 1, 1)],
+)
+def test_a_small_model_is_generated_by_one_thread(weights_mb: float, cores: int, threads: int) -> None:
+    assert threads_for(weights_mb, cores) == threads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, aclosing, contextmanager, suppress
 from functools import cache, cached_property
 from importlib.util import find_spec
@@ -134,13 +134,21 @@ class LlamaCppModel:
         self, messages: Prompt, sampling: Sampling, cancelled: threading.Event | None = None
     ) -> Iterator[str | Generated]:
         """Raises BadInput for an empty conversation, ServiceUnreachable when llama.cpp ends within the answer."""
+        stream = self.open_stream(messages, sampling)
+        if stream is None:
+            yield from self._scorer.generate(messages, sampling, cancelled)
+        else:
+            yield from iterate(stream, cancelled)
+
+    def open_stream(
+        self, messages: Prompt, sampling: Sampling
+    ) -> AsyncGenerator[str | Generated, None] | None:
         require_question(messages)
         try:
             server = self._server()
         except LlamaMissing:
-            yield from self._scorer.generate(messages, sampling, cancelled)
-            return
-        yield from iterate(self._stream(server, messages, sampling), cancelled)
+            return None
+        return self._stream(server, messages, self._fitted(messages, sampling), sampling)
 
     def _server(self, *, embedding: bool = False) -> LlamaServer:
         """The running process; another one where it has ended. Raises RunFailed for weights that give no numbers."""
@@ -173,53 +181,35 @@ class LlamaCppModel:
         _check_numbers(reply)
 
     async def _stream(
-        self, server: LlamaServer, messages: Prompt, sampling: Sampling
+        self, server: LlamaServer, messages: Prompt, prompt: FittedPrompt, sampling: Sampling
     ) -> AsyncGenerator[str | Generated, None]:
         started = time.perf_counter()
         seed = seed_of(sampling)
         max_bytes = MAX_BYTES if sampling.max_bytes is None else sampling.max_bytes
-        prompt, room = self._fitted(messages, sampling), sampling.room(self.context)
+        room = sampling.room(self.context)
         most = min(sampling.tokens_wanted(MAX_BYTES), room - len(prompt.ids))
         body = _completion(prompt.ids, sampling, seed, most)
-        tokens, first_token_s = 0, 0.0
-        lead, size, finish = self.chat.answer_lead, 0, Finish.LENGTH
+        answer = _Answer(self.chat.stop_tokens, self.chat.answer_lead, max_bytes, sampling.logprobs)
+        first_token_s = 0.0
         async with aclosing(
             server.stream("/completion", body | {"cache_prompt": self._keeps_prompts})
         ) as events:
             async for event in events:
-                _check_numbers(event)
-                ids = event.get("tokens") or ()
-                tokens += len(ids)
                 first_token_s = first_token_s or time.perf_counter() - started
-                if not self.chat.stop_tokens.isdisjoint(ids):
-                    finish = Finish.STOP
-                    break
-                text = str(event.get("content", ""))
-                if text and lead:
-                    text, lead = text.removeprefix(lead), ""
-                data = text.encode("utf-8", "replace")
-                truncated = size + len(data) > max_bytes
-                text = data[: max_bytes - size].decode("utf-8", "ignore")
-                size += len(text.encode())
-                if sampling.logprobs is not None:
-                    text = ScoredText(text, _log_probs(event, sampling.logprobs))
+                text = answer.text_of(event)
                 if text or isinstance(text, ScoredText):
                     yield text
-                if event.get("stop"):
-                    finish = _finish(event)
-                    # Tokens that end within a character come in no event of their own.
-                    tokens = int(event.get("tokens_predicted") or tokens)
-                if truncated or size >= max_bytes or event.get("stop"):
+                if answer.ended:
                     break
         yield Generated(
-            finish=finish,
-            bytes=size,
+            finish=answer.finish,
+            bytes=answer.size,
             seconds=time.perf_counter() - started,
             dropped_turns=prompt.dropped,
             cut_question=prompt.cuts_question_of(messages),
             seed=seed,
             prompt_tokens=len(prompt.ids),
-            tokens=tokens,
+            tokens=answer.tokens,
             context=room,
             first_token_s=first_token_s,
         )
@@ -293,6 +283,47 @@ class LlamaCppModel:
         except LlamaMissing:
             return self._scorer.embed(texts)
         return list(iterate(_embeddings(server, ids), None))
+
+
+class _Answer:
+    """An answer as its events come: its text so far, and how it ends."""
+
+    def __init__(self, stop_tokens: Set[int], lead: str, max_bytes: int, logprobs: int | None) -> None:
+        """`lead` is what the prompt says already and an answer repeats; `logprobs` as in `Sampling`."""
+        self._stop_tokens, self._lead, self._max_bytes, self._logprobs = (
+            stop_tokens,
+            lead,
+            max_bytes,
+            logprobs,
+        )
+        self.tokens = self.size = 0
+        """Sampled tokens; bytes of the text."""
+        self.finish = Finish.LENGTH
+        self.ended = False
+
+    def text_of(self, event: dict[str, Any]) -> str:
+        """The text of the next event. Raises RunFailed for NaN."""
+        _check_numbers(event)
+        ids = event.get("tokens") or ()
+        self.tokens += len(ids)
+        if not self._stop_tokens.isdisjoint(ids):
+            self.finish, self.ended = Finish.STOP, True
+            return ""
+        text = str(event.get("content", ""))
+        if text and self._lead:
+            text, self._lead = text.removeprefix(self._lead), ""
+        data = text.encode("utf-8", "replace")
+        truncated = self.size + len(data) > self._max_bytes
+        text = data[: self._max_bytes - self.size].decode("utf-8", "ignore")
+        self.size += len(text.encode())
+        if self._logprobs is not None:
+            text = ScoredText(text, _log_probs(event, self._logprobs))
+        if event.get("stop"):
+            self.finish = _finish(event)
+            # Tokens that end within a character come in no event of their own.
+            self.tokens = int(event.get("tokens_predicted") or self.tokens)
+        self.ended = truncated or self.size >= self._max_bytes or bool(event.get("stop"))
+        return text
 
 
 @cache
