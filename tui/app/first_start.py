@@ -9,11 +9,12 @@ from typing import ClassVar, Literal, cast
 
 import msgspec
 from textual import events, on, work
-from textual.app import ComposeResult, RenderResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
+from textual.renderables.blank import Blank
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
@@ -177,9 +178,9 @@ class FirstStart(ModalScreen[FirstChoice | None]):
             yield self._choices
             yield self._found
 
-    def render(self) -> RenderResult:
+    def render(self) -> Blank:
         """The background of the app: that of the sixteen colours is transparent, and the tabs would be seen through it."""
-        return self.app.render()
+        return Blank(self.app.styles.background)
 
     async def on_mount(self) -> None:
         await self._draw()
