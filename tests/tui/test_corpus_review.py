@@ -218,8 +218,11 @@ async def test_the_figures_add_up_after_a_decision(ws: Workspace) -> None:
         tab.conversations.set_filter("state:dropped")
         await until(pilot, lambda: len(tab.conversations.ids) == 1)
         assert "accepted 5 = train" in text_of(app)
-        assert "next: 1, then n, trains on" in text_of(app)
+        await until(pilot, lambda: "5 in the corpus → 1 n trains them" in text_of(app))
         await pilot.press("a")
         await until(pilot, lambda: "accepted 6 = train" in text_of(app))
         assert "1 at the next build (b)" in text_of(app)
-        assert "next: b builds the corpus with your decisions" in text_of(app)
+        await until(
+            pilot,
+            lambda: "6 in the corpus → 1 decision not built in yet → b builds the corpus" in text_of(app),
+        )

@@ -30,6 +30,7 @@ from tui.app import onboarding
 from tui.app.bindings import PERFORM, keymap, table_bindings, textual_action
 from tui.app.dispatch import KeyDispatcher
 from tui.app.global_actions import GlobalActions
+from tui.app.next_step import NextStepLine
 from tui.app.perform import ActionPerformer
 from tui.host.run_follower import RunBoard, RunsChanged, RunUpdated, header_status
 from tui.host.shutdown import refuse_changes
@@ -145,6 +146,7 @@ class H2QApp(App[None]):
         self._dispatcher = KeyDispatcher(self, self)
         self.header = Header([row.title for row in TABS], self.glyphs)
         self.footer = Footer()
+        self.next_step = NextStepLine(self)
         self._switcher = ContentSwitcher(id="tabs")
         for theme in themes():
             self.register_theme(theme)
@@ -166,6 +168,7 @@ class H2QApp(App[None]):
     def compose(self) -> ComposeResult:
         yield self.header
         yield self._switcher
+        yield self.next_step
         yield TooSmall(id="too-small")
         yield self.footer
 
@@ -294,6 +297,8 @@ class H2QApp(App[None]):
         self._switcher.current = f"tab-{row.id}"
         self.header.active = index
         self.header.redraw()
+        self.next_step.tab_id = row.id
+        self.next_step.redraw()
         self._focus_in(tab)
         tab.activate()
         self.refresh_footer()
@@ -381,6 +386,11 @@ class H2QApp(App[None]):
         self.footer.notice = tab.notice()
         self.footer.redraw()
 
+    def refresh_next_step(self) -> None:
+        if self.is_running:
+            self.next_step.redraw()
+            self.next_step.read()
+
     # Runs
 
     @on(RunUpdated)
@@ -395,6 +405,7 @@ class H2QApp(App[None]):
         if self._tab is not None and self.is_running:
             self._tab.runs_changed()
         self.refresh_footer()
+        self.refresh_next_step()
 
     def _refresh_header(self) -> None:
         self.header.running = header_status(self.board)

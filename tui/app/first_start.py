@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
 import msgspec
+from rich.console import RenderableType
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -178,9 +179,9 @@ class FirstStart(ModalScreen[FirstChoice | None]):
             yield self._choices
             yield self._found
 
-    def render(self) -> Blank:
+    def render(self) -> RenderableType:
         """The background of the app: that of the sixteen colours is transparent, and the tabs would be seen through it."""
-        return Blank(self.app.styles.background)
+        return cast("RenderableType", Blank(self.app.styles.background))
 
     async def on_mount(self) -> None:
         await self._draw()

@@ -45,6 +45,9 @@ class AppHost(Protocol):
     def refresh_footer(self) -> None:
         """Redraws the keys that are available now."""
 
+    def refresh_next_step(self) -> None:
+        """Reads again what follows, for the line above the footer."""
+
     def refresh_tab(self) -> None:
         """Redraws the tab on the screen."""
 

@@ -1,4 +1,4 @@
-"""The lines below the list: a run, a suggested rule, or the funnel; and what follows."""
+"""The line below the list: a run, a suggested rule, or the funnel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from textual import events, on, work
-from textual.content import Content
 from textual.message import Message
 
 from engine.core.errors import H2QError
@@ -19,7 +18,7 @@ from tui.host.corpus_text import rule_suggestion_text
 from tui.screens.ask import Confirm
 from tui.tabs.corpus.decisions import DecisionRecorder
 from tui.tabs.corpus.reader import CorpusReader
-from tui.tabs.corpus.summary_text import figures_line, is_preparing, next_step, run_line
+from tui.tabs.corpus.summary_text import figures_line, run_line
 from tui.terminal.text import safe
 from tui.widgets.cell_lines import CellLines
 
@@ -38,7 +37,7 @@ def changes_corpus(kind: RunKind) -> bool:
 
 
 class CorpusSummary(CellLines):
-    """Two lines: the run in progress, else a suggested rule, else the funnel; and the next step."""
+    """One line: the run in progress, else a suggested rule, else the funnel."""
 
     class FunnelRead(Message):
         """The figures after decisions."""
@@ -83,8 +82,7 @@ class CorpusSummary(CellLines):
             width = max(20, self.size.width - 2)
             in_memory = 0 if self.host.preparing else self.in_memory
             line = run_line(self.host.board, glyphs) or figures_line(self.funnel, in_memory, width, glyphs)
-        busy = self.pattern is not None or self.host.preparing or is_preparing(self.host.board)
-        self.set_lines([line, Content("") if busy else next_step(self.funnel, self.in_memory)])
+        self.set_lines([line])
 
     @work(group="corpus:figures", exclusive=True, exit_on_error=False)
     async def refresh_figures(self) -> None:
@@ -101,6 +99,7 @@ class CorpusSummary(CellLines):
     def _funnel_read(self, message: FunnelRead) -> None:
         self.funnel = message.funnel
         self.draw()
+        self.host.refresh_next_step()
 
     @work(group="corpus:pattern", exclusive=True, exit_on_error=False)
     async def look_for_pattern(self) -> None:

@@ -56,23 +56,6 @@ def figures_line(funnel: Funnel | None, in_memory: int, width: int, glyphs: Glyp
     return safe(f" {funnel_line(funnel, width, glyphs.cursor)}")
 
 
-def next_step(funnel: Funnel | None, in_memory: int) -> Content:
-    """What follows, with its key: a build after decisions, else the training."""
-    if funnel is None or not funnel.collected or in_memory > funnel.collected:
-        return Content("")
-    if funnel.unassigned:
-        text = _("next: b builds the corpus with your decisions")
-    elif funnel.train:
-        text = n_(
-            "next: 1, then n, trains on {n} conversation",
-            "next: 1, then n, trains on {n} conversations",
-            funnel.train,
-        ).format(n=f"{funnel.train:,}")
-    else:
-        text = _("next: i imports more conversations")
-    return safe(f" {text}", "$foreground-muted")
-
-
 def empty_text(
     *, problem: str, damaged: bool, filter_: str, collected: int, in_memory: int, preparing: bool
 ) -> Content:
