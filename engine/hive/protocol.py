@@ -16,6 +16,8 @@ DEFAULT_PORT = 8000
 SERVER_NAME = "h2q-hive"
 """Value of the `server` header of every answer."""
 TOKEN_VARIABLE = "H2Q_HIVE_TOKEN"  # noqa: S105
+LATEST = "latest"
+"""The name under which the current version is asked for."""
 ARCHIVE_CONFIG = "adapter_config.json"
 ARCHIVE_WEIGHTS = "adapter_model.safetensors"
 ARCHIVE_INFO = "aggregation_info.json"

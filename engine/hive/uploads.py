@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.core.files import check_free_space, fsync_dir
+from engine.core.files import fsync_dir
 from engine.core.i18n import _
 from engine.hive.admission import check_size
 from engine.hive.intake import Announced, Intake
@@ -22,6 +23,8 @@ from engine.hive.protocol import OpenUpload, UploadState
 from engine.http.refused import RequestRefused
 
 EXPIRES_S = 86_400.0
+_KEPT_FREE = 256 << 20
+"""Bytes of the disk that uploads leave."""
 _WRITTEN = 1 << 18
 """Bytes that are written together."""
 
@@ -40,7 +43,7 @@ class Uploads:
         """Announces an adapter. Raises BadAdapter, RequestRefused (too many are open), OSError."""
         check_size(request.size, self._intake.limits.max_bytes)
         self._intake.check_announced(_announced(user, request))
-        check_free_space(self._folder, request.size)
+        check_space(self._folder, request.size)
         upload = UploadState(
             upload_id=secrets.token_hex(16), offset=0, size=request.size, expires_at=time.time() + EXPIRES_S
         )
@@ -193,6 +196,12 @@ class Uploads:
     def _file(self, upload_id: str) -> Path:
         """The upload's id was made here: it comes from a row."""
         return self._folder / upload_id
+
+
+def check_space(folder: Path, size: int) -> None:
+    """Raises RequestRefused (507) where the disk has no room for `size` bytes."""
+    if shutil.disk_usage(folder).free < size + _KEPT_FREE:
+        raise RequestRefused(507, _("the disk of the hive is full"))
 
 
 class OffsetDiffers(RequestRefused):

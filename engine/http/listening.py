@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import signal
 import socket
 import stat
 from collections.abc import Sequence
@@ -100,6 +101,17 @@ def uvicorn_server(
         backlog=_BACKLOG,
     )
     return uvicorn.Server(config)
+
+
+def run_until_stopped(server: uvicorn.Server, bound: socket.socket) -> None:
+    """Serves until SIGINT or SIGTERM, both of which are an ordinary end. In the main thread only."""
+    # uvicorn raises the signal again when it has closed.
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    try:
+        with suppress(KeyboardInterrupt):
+            server.run([bound])
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def raise_file_limit() -> None:

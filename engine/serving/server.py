@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from engine.core.errors import UsageProblem
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.http.gate import AccessRules
-from engine.http.listening import bind, raise_file_limit, uvicorn_server
+from engine.http.listening import bind, raise_file_limit, run_until_stopped, uvicorn_server
 from engine.http.log import open_log
 from engine.serving.app import make_app
 
@@ -72,8 +71,7 @@ def serve(
     raise_file_limit()
     open_log(log_path(ws))
     announce(host, bound.getsockname()[1])
-    with suppress(KeyboardInterrupt):
-        make_server(ws, rules).run([bound])
+    run_until_stopped(make_server(ws, rules), bound)
 
 
 def make_server(ws: Workspace, rules: AccessRules) -> uvicorn.Server:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 from engine.core.i18n import _
 from engine.hive.intake import HiveLimits, Intake
 from engine.hive.lora_file import BadAdapter
 from engine.hive.names import user_name
 from engine.hive.protocol import Rule
+from engine.hive.rounds import RoundOptions, Rounds
 from engine.hive.server.access import Traffic
 from engine.hive.store import AdapterStore
 from engine.hive.tokens import Caller
@@ -28,13 +29,22 @@ ADMITTED_TOGETHER = 2
 class Hive:
     """One store, and what goes in and out of it."""
 
-    def __init__(self, store: AdapterStore, limits: HiveLimits) -> None:
+    def __init__(self, store: AdapterStore, limits: HiveLimits, options: RoundOptions) -> None:
         self.store = store
         self.limits = limits
         self.intake = Intake(store, limits)
         self.uploads = Uploads(self.intake)
+        self.rounds = Rounds(self.intake, options)
         self.traffic = Traffic()
         self._admitting = asyncio.Semaphore(ADMITTED_TOGETHER)
+        self._work: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Work that goes on when the client that asked for it leaves."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+        return task
 
     async def admit(self, user: str, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of work that reads the values of an adapter, as `counted`, few together."""

@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from engine.core.errors import BadInput, H2QError
-from engine.core.i18n import _
+from engine.core.errors import BadInput
 from engine.core.json_text import encode_json
 from engine.hive.lora_file import BadAdapter
 from engine.hive.protocol import Refusal, Rule
@@ -59,6 +58,4 @@ def failure(problem: Exception) -> RequestRefused:
     """What a client gets of a failure here: nothing that names a file of this machine."""
     if isinstance(problem, BadInput):
         return RequestRefused(400, problem.reason)
-    if isinstance(problem, H2QError):
-        return RequestRefused(507 if "GB" in problem.message else 500, _("the hive's disk is full"))
     return RequestRefused(500, INTERNAL)

@@ -1,0 +1,177 @@
+"""Serves the hive of a workspace until it is stopped."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+import uvicorn
+
+from engine.core.errors import BadInput, Busy, UsageProblem
+from engine.core.files import make_dirs, try_lock
+from engine.core.i18n import _
+from engine.core.paths import Workspace
+from engine.hive.base_layers import read_base_layers
+from engine.hive.intake import HiveLimits
+from engine.hive.protocol import DEFAULT_PORT
+from engine.hive.registry import Registry
+from engine.hive.rounds import RoundOptions
+from engine.hive.server.access import RateLimit
+from engine.hive.server.app import make_app
+from engine.hive.server.hive import Hive
+from engine.hive.store import AdapterStore
+from engine.hive.tokens import TokenBook
+from engine.http.connections import LimitedProtocol
+from engine.http.gate import AccessRules
+from engine.http.listening import bind, raise_file_limit, run_until_stopped, uvicorn_server
+from engine.http.log import open_log
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_RATE = 600.0
+"""Requests a minute of one user or address, on a server that other machines reach."""
+_TRIED_PORTS = 20
+_LOCK = ".serving"
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How a hive is served."""
+
+    host: str = DEFAULT_HOST
+    port: int | None = None
+    """None: the usual one, or the next that is free; 0: any."""
+    base: str = ""
+    """Model that adapters must fit; "" for the one of the hive, or for what the first adapter was made on."""
+    certificate: Path | None = None
+    certificate_key: Path | None = None
+    rate: float | None = None
+    """Requests a minute of one user or address; 0: no limit; None: `DEFAULT_RATE` off loopback, else no limit."""
+    limits: HiveLimits = field(default_factory=HiveLimits)
+    rounds: RoundOptions = field(default_factory=RoundOptions)
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """Where a hive is served."""
+
+    address: str
+    port: int
+    needs_token: bool
+    base_model: str
+
+
+def hive_folder(ws: Workspace) -> Path:
+    """Everything of the hive that this workspace serves."""
+    return ws.root / "hive"
+
+
+def log_path(ws: Workspace) -> Path:
+    """Tracebacks of faults."""
+    return hive_folder(ws) / ".server.log"
+
+
+def serve(ws: Workspace, options: ServeOptions, announce: Callable[[Announcement], None]) -> None:
+    """Serves until SIGINT or SIGTERM. `announce` is called with the bound address before the first request.
+
+    Raises UsageProblem for an address that other machines reach without a token, and for certificates that do not fit
+    together; BadInput for an address that cannot be bound, a base that cannot be read and a damaged registry; Busy when
+    another process serves this hive.
+    """
+    if (options.certificate is None) != (options.certificate_key is None):
+        raise UsageProblem(
+            _("--certificate and --certificate-key belong together"), hint="h2q-tui hive serve --help"
+        )
+    ports = range(DEFAULT_PORT, DEFAULT_PORT + _TRIED_PORTS) if options.port is None else (options.port,)
+    with only_server(hive_folder(ws)), bind(options.host, ports, hint="h2q-tui hive serve --port 0") as bound:
+        outside = not ip_address(bound.getsockname()[0]).is_loopback
+        store = AdapterStore(hive_folder(ws))
+        store.sweep(time.time())
+        book = TokenBook(Registry(hive_folder(ws)))
+        if outside and book.is_empty:
+            raise UsageProblem(
+                _("other machines reach {host}: every user needs a token").format(host=options.host),
+                hint="h2q-tui hive token create NAME",
+            )
+        hive = Hive(store, options.limits, options.rounds)
+        if options.base:
+            set_base(ws, hive, options.base)
+        rate = options.rate if options.rate is not None else DEFAULT_RATE if outside else 0.0
+        server = make_server(
+            hive, book, needs_token=outside, any_host=outside, rate=rate,
+            certificate=options.certificate, certificate_key=options.certificate_key,
+        )  # fmt: skip
+        raise_file_limit()
+        open_log(log_path(ws))
+        port = bound.getsockname()[1]
+        named = f"[{options.host}]" if ":" in options.host else options.host
+        scheme = "https" if options.certificate else "http"
+        announce(
+            Announcement(
+                address=f"{scheme}://{named}:{port}",
+                port=port,
+                needs_token=outside or not book.is_empty,
+                base_model=hive.intake.base().name,
+            )
+        )
+        run_until_stopped(server, bound)
+
+
+def make_server(
+    hive: Hive,
+    book: TokenBook,
+    *,
+    needs_token: bool = False,
+    any_host: bool = False,
+    rate: float = 0.0,
+    certificate: Path | None = None,
+    certificate_key: Path | None = None,
+) -> uvicorn.Server:
+    """The server without an address. Raises BadInput for a certificate that cannot be used."""
+    app = make_app(hive, AccessRules(any_host=any_host), book, needs_token=needs_token, rate=RateLimit(rate))
+    server = uvicorn_server(
+        app, protocol=LimitedProtocol, certificate=certificate, certificate_key=certificate_key
+    )
+    try:
+        server.config.load()
+    except (OSError, ssl.SSLError) as problem:
+        raise BadInput(
+            _("the certificate and its key cannot be used ({reason})").format(
+                reason=getattr(problem, "strerror", None) or getattr(problem, "reason", None) or problem
+            ),
+            path=certificate,
+        ) from problem
+    return server
+
+
+def set_base(ws: Workspace, hive: Hive, model: str) -> None:
+    """Makes `model` the base of the hive. Raises BadInput, UsageProblem when adapters of another base are stored."""
+    known = hive.intake.base()
+    found = read_base_layers(ws, model)
+    has_adapters = hive.store.registry.number("SELECT count(*) FROM adapters") > 0
+    if has_adapters and known.fingerprint not in ("", found.fingerprint):
+        raise UsageProblem(
+            _("this hive has adapters of another base model, {base}").format(base=known.name),
+            hint="h2q-tui hive serve",
+        )
+    hive.intake.set_base(found.name, found.fingerprint, found.layers)
+
+
+@contextmanager
+def only_server(folder: Path) -> Iterator[None]:
+    """Held while a hive is served: its uploads are known to one process. Raises Busy, OSError."""
+    make_dirs(folder)
+    fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if not try_lock(fd):
+            raise Busy(_("another process serves this hive"), hint="h2q-tui hive status")
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
