@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 
 import msgspec
 
@@ -29,13 +30,14 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="list the benchmarks and exit")
     options = parser.parse_args()
     try:
-        chosen = choose(options.names)
+        chosen = choose(options.names, full=options.full or options.list)
     except KeyError as unknown:
         print(f"no benchmark named {unknown.args[0]} → python -m bench --list", file=sys.stderr)
         return 2
     if options.list:
         for benchmark in chosen:
-            print(f"{benchmark.name:<28} about {benchmark.seconds:.0f} s  {benchmark.about}")
+            kind = ", with --full or by name" if benchmark.long else ""
+            print(f"{benchmark.name:<28} about {benchmark.seconds:.0f} s{kind}  {benchmark.about}")
         return 0
     if options.minutes:
         os.environ["H2Q_BENCH_MINUTES"] = str(options.minutes)
@@ -43,11 +45,13 @@ def main() -> int:
     for benchmark in chosen:
         load = os.getloadavg()[0]
         print(f"{benchmark.name}: {benchmark.about}", file=sys.stderr, flush=True)
+        began = time.monotonic()
         for result in benchmark.run(options.full):
             missed = missed or not result.met
             print(msgspec.json.encode(result).decode() if options.json else _line(result), flush=True)
             if options.save:
                 save(result, full=options.full, load=load)
+        print(f"{benchmark.name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return int(missed)
 
 

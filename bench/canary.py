@@ -288,6 +288,10 @@ def separation(full: bool) -> list[BenchResult]:
 
 BENCHMARKS = (
     Benchmark(
-        "evolution.canary", "the canary on healthy cycles and on collapses of graded strength", separation, 40
+        "evolution.canary",
+        "the canary on healthy cycles and on collapses of graded strength",
+        separation,
+        40,
+        long=True,
     ),
 )

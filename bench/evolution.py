@@ -192,7 +192,11 @@ def run_to_end(ws: Workspace, params: TrainParams | EvolveParams) -> dict[str, A
 
 BENCHMARKS = (
     Benchmark(
-        "evolution.cycles", "cycles on the shipped sample: share of real data, overlap, time", cycles, 60
+        "evolution.cycles",
+        "cycles on the shipped sample: share of real data, overlap, time",
+        cycles,
+        60,
+        long=True,
     ),
     Benchmark("evolution.luck", "false promotions of candidates without merit", false_promotions, 15),
 )

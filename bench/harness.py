@@ -55,14 +55,14 @@ def discover() -> list[Benchmark]:
     return [benchmarks[name] for name in sorted(benchmarks)]
 
 
-def choose(names: list[str]) -> list[Benchmark]:
-    """The benchmarks whose name equals or begins with one of `names`; all without names.
+def choose(names: list[str], *, full: bool = True) -> list[Benchmark]:
+    """The benchmarks whose name equals or begins with one of `names`; without names all, the long ones if `full`.
 
     Raises KeyError for a name that matches no benchmark.
     """
     known = discover()
     if not names:
-        return known
+        return [benchmark for benchmark in known if full or not benchmark.long]
     chosen: list[Benchmark] = []
     for name in names:
         matching = [benchmark for benchmark in known if benchmark.name == name] or [

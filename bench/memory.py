@@ -357,7 +357,7 @@ BENCHMARKS = (
         streaming,
         20,
     ),
-    Benchmark("memory.long", "a run in a cgroup of 4 GiB on a text of 1 GB", long_run, 60),
+    Benchmark("memory.long", "a run in a cgroup of 4 GiB on a text of 1 GB", long_run, 60, long=True),
     Benchmark("memory.loader", "a large text read once", loader, 5),
     Benchmark(
         "memory.shrink", "the budget falls during a run (from 4 to 1.5 GB in the full form)", shrink, 60

@@ -224,5 +224,7 @@ def false_alarms(full: bool, *, steps: int | None = None) -> list[BenchResult]:
 
 BENCHMARKS = (
     Benchmark("recovery.faults", "five kinds of faults in small runs", faults, 40),
-    Benchmark("recovery.false_alarms", "clean runs that should not be disturbed", false_alarms, 30),
+    Benchmark(
+        "recovery.false_alarms", "clean runs that should not be disturbed", false_alarms, 30, long=True
+    ),
 )

@@ -67,3 +67,5 @@ class Benchmark:
     """Called with `full`: False is a shorter run that measures the same ratio."""
     seconds: float = 30.0
     """Approximate duration of the short run on two cores."""
+    long: bool = False
+    """A proof over many runs: left out of `python -m bench` unless it is named or `--full` is given."""

@@ -304,4 +304,6 @@ class _Drain:
         self._thread.join()
 
 
-BENCHMARKS = (Benchmark("soak", "training, kills, corpus builds and app starts, repeatedly", soak, 60),)
+BENCHMARKS = (
+    Benchmark("soak", "training, kills, corpus builds and app starts, repeatedly", soak, 60, long=True),
+)

@@ -144,17 +144,17 @@ def correction(looks: int, cycles: int) -> str:
     first, last = looks + 1, looks + cycles
     text = (
         _(
-            "corrected for repeated interim looks at one test set: the first look requires p < 0.035, look k p < 0.015 / (k (k - 1)), so that at most one"
+            "corrected for repeated interim looks at one test set: the first look requires p < 0.0425, look k p < 0.0075 / (k (k - 1)), so that at most one"
             " test set in 20 leads to a promotion by chance; this run makes looks {first} to {last},"
             " which require p < {most} to {least}"
         )
         if last > first
         else _(
-            "corrected for repeated interim looks at one test set: the first look requires p < 0.035, look k p < 0.015 / (k (k - 1)), so that at most one"
+            "corrected for repeated interim looks at one test set: the first look requires p < 0.0425, look k p < 0.0075 / (k (k - 1)), so that at most one"
             " test set in 20 leads to a promotion by chance; this run makes look {first}, which requires p < {most}"
         )
     )
-    return text.format(first=first, last=last, most=f"{alpha_for(first):.2g}", least=f"{alpha_for(last):.2g}")
+    return text.format(first=first, last=last, most=f"{alpha_for(first):.3g}", least=f"{alpha_for(last):.3g}")
 
 
 def dataset_summary(stats: SyntheticStats) -> str:

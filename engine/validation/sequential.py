@@ -11,9 +11,9 @@ from statistics import NormalDist
 from engine.corpus.clusters import MIN_CLUSTERS as MIN_CLUSTERS
 from engine.validation.student_t import t_quantile
 
-FIRST_ALPHA = 0.035
+FIRST_ALPHA = 0.0425
 """Significance level of the first interim look at a test window."""
-LATER_ALPHA = 0.015
+LATER_ALPHA = 0.0075
 """Significance level of all later looks together."""
 POWER = 0.8
 PRIOR_DEVIATION = 0.05

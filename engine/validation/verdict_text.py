@@ -183,11 +183,11 @@ def _few_groups(values: Mapping[str, Any]) -> str:
 
 
 def _not_significant(values: Mapping[str, Any]) -> str:
-    return _("{p}, below {alpha} is needed").format(p=p_text(values["p"]), alpha=f"{values['alpha']:.2g}")
+    return _("{p}, below {alpha} is needed").format(p=p_text(values["p"]), alpha=f"{values['alpha']:.3g}")
 
 
 def _significant(values: Mapping[str, Any]) -> str:
-    return _("{p}, below {alpha}").format(p=p_text(values["p"]), alpha=f"{values['alpha']:.2g}")
+    return _("{p}, below {alpha}").format(p=p_text(values["p"]), alpha=f"{values['alpha']:.3g}")
 
 
 def _no_score(values: Mapping[str, Any]) -> str:

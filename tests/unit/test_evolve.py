@@ -166,9 +166,9 @@ def test_two_cycles_one_kept_and_one_dropped(ws: Workspace, monkeypatch: pytest.
         assert row["material"]["overlap_exact"] == row["material"]["overlap_near"] == 0
         assert sum(row["material"]["made"].values()) > 0
     assert (first["look"], second["look"]) == (1, 2)
-    assert first["alpha"] == pytest.approx(0.035) and "k (k - 1)" in report["correction"]
-    assert correction(4, 1).endswith("this run makes look 5, which requires p < 0.00075")
-    assert correction(1, 2).endswith("looks 2 to 3, which require p < 0.0075 to 0.0025")
+    assert first["alpha"] == pytest.approx(0.0425) and "k (k - 1)" in report["correction"]
+    assert correction(4, 1).endswith("this run makes look 5, which requires p < 0.000375")
+    assert correction(1, 2).endswith("looks 2 to 3, which require p < 0.00375 to 0.00125")
     assert [(c.cycle, c.state) for c in events(run, EvolutionCycle)] == [
         (1, "began"), (1, "kept"), (2, "began"), (2, "dropped"),
     ]  # fmt: skip

@@ -150,7 +150,7 @@ def test_values_that_are_not_finite_raise() -> None:
 
 
 def test_the_levels_of_all_looks_sum_to_five_percent() -> None:
-    assert [alpha_for(k) for k in (1, 2, 3, 6)] == pytest.approx([0.035, 0.0075, 0.0025, 0.0005])
+    assert [alpha_for(k) for k in (1, 2, 3, 6)] == pytest.approx([0.0425, 0.00375, 0.00125, 0.00025])
     assert sum(alpha_for(k) for k in range(1, 10_000)) == pytest.approx(0.05, abs=1e-5)
 
 

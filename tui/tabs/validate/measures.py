@@ -182,7 +182,7 @@ def facts_lines(report: ValidationReport) -> Sequence[str]:
             cases=verdict.n_cases,
             groups=verdict.n_groups,
             p=p,
-            alpha=f"{verdict.alpha:.2g}",
+            alpha=f"{verdict.alpha:.3g}",
             look=verdict.look,
         )
     ]
@@ -226,7 +226,7 @@ def judge_question(base: str, new: str, window: OpenWindow | None, *, again: boo
     if window is None:
         return question
     look = window.looks + 1
-    level = f"{alpha_for(look):.2g}"
+    level = f"{alpha_for(look):.3g}"
     cost = n_(
         "This is look {look} at this {n} group; p < {level} is needed.",
         "This is look {look} at these {n} groups; p < {level} is needed.",
