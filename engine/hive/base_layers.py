@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 from engine.core.errors import BadInput, H2QError, RunFailed
 from engine.core.i18n import _, language, set_language
 from engine.core.paths import Workspace
+from engine.hive.child_process import child_environment
 from engine.hive.outgoing import base_name
 
 
@@ -34,7 +34,7 @@ def read_base_layers(ws: Workspace, model: str) -> BaseLayers:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=child_environment(),
     )
     try:
         found = msgspec.json.decode(done.stdout, type=BaseLayers)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from engine.core.i18n import _, set_language
 from engine.core.json_text import encode_json
 from engine.core.paths import Workspace
 from engine.corpus.dataset import DatasetRow
+from engine.hive.child_process import end_with_stdin
 from engine.hive.gate import GateAnswer, GateRequest, GateResult
 from engine.memory.importers.fields import ImportOptions
 from engine.memory.importers.formats import ImportFile, find_importer, import_files
@@ -44,7 +43,7 @@ from engine.validation.verdict import nll_verdict
 def main() -> int:
     """Writes a `GateAnswer` as one line on stdout; exit code 2 when nothing could be compared."""
     line = sys.stdin.buffer.readline()
-    threading.Thread(target=_end_with_stdin, args=[sys.stdin.fileno()], daemon=True).start()
+    end_with_stdin()
     try:
         request = msgspec.json.decode(line, type=GateRequest)
         if request.language:
@@ -139,10 +138,3 @@ def _on_base(adapter: Path, base: Path) -> Iterator[Path]:
         (Path(folder) / ADAPTER_CONFIG).write_text(json.dumps(config), encoding="utf-8")
         (Path(folder) / ADAPTER_WEIGHTS).symlink_to((adapter / ADAPTER_WEIGHTS).resolve())
         yield Path(folder)
-
-
-def _end_with_stdin(descriptor: int) -> None:
-    while os.read(descriptor, 1 << 12):
-        pass
-    # Threads of torch are not waited for.
-    os._exit(0)

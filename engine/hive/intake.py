@@ -7,7 +7,6 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -23,15 +22,18 @@ from engine.hive.admission import (
     check_norm,
     check_size,
 )
+from engine.hive.incoming import plain_config
 from engine.hive.lora_file import (
     BadAdapter,
     LoraConfig,
+    LoraFile,
     open_regular,
     pair_tensors,
     parse_config,
     read_header,
 )
 from engine.hive.measure import change_norm, hash_file
+from engine.hive.outgoing import base_name
 from engine.hive.protocol import AdapterInfo, Rule
 from engine.hive.store import AdapterStore, already_voted
 
@@ -95,7 +97,7 @@ class Intake:
         """All that can be said before the weights are there. Raises BadAdapter."""
         config = parse_config(announced.config)
         check_claims(announced.training_samples, announced.epochs)
-        check_base(self.base(), base_name(announced, config), announced.base_fingerprint)
+        check_base(self.base(), named_base(announced, config), announced.base_fingerprint)
         vote = self.store.vote_of(announced.user, announced.sha256)
         if vote is not None and not _is_again(vote, announced):
             raise already_voted(announced.user, same_user=vote.user_id == announced.user)
@@ -121,7 +123,7 @@ class Intake:
         adapter = AdapterInfo(
             id="",
             user_id=announced.user,
-            base_model=base_name(announced, config),
+            base_model=named_base(announced, config),
             base_fingerprint=announced.base_fingerprint,
             uploaded_at=time.time(),
             round=0,
@@ -141,8 +143,10 @@ class Intake:
             base = self.base()
             check_base(base, adapter.base_model, adapter.base_fingerprint)
             check_modules(base, config, modules)
-            raw: dict[str, Any] = msgspec.json.decode(announced.config)
-            stored = self.store.add(weights, raw, adapter, upload_id=upload_id)
+            lora = LoraFile(weights.parent, config, modules)
+            stored = self.store.add(
+                weights, plain_config(lora, adapter.base_model), adapter, upload_id=upload_id
+            )
             self._learn_base(base, adapter, {name: module.shape for name, module in modules.items()})
         return stored
 
@@ -156,9 +160,10 @@ class Intake:
         self.store.registry.set_facts(**facts)
 
 
-def base_name(announced: Announced, config: LoraConfig) -> str:
-    """The base as the adapter names it; HiveMind's clients always name the same model beside it."""
-    return config.base_model_name_or_path or announced.base_model
+def named_base(announced: Announced, config: LoraConfig) -> str:
+    """The base as the adapter names it, without folders of its machine. HiveMind's clients name one model beside it,
+    whichever was used."""
+    return base_name(config.base_model_name_or_path or announced.base_model)
 
 
 def _is_again(vote: AdapterInfo, announced: Announced) -> bool:

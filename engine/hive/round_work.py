@@ -7,7 +7,6 @@ and writes one outcome to its output. It ends with the server.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 from engine.core.errors import H2QError, RunFailed, error_text
 from engine.core.i18n import _
 from engine.hive.aggregation.terms import Contribution, JoinMethod, JoinOptions, JoinReport
+from engine.hive.child_process import child_environment, end_with_stdin
 
 
 class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,10 +48,12 @@ async def run_order(order: WorkOrder) -> WorkOutcome:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=child_environment(),
     )
     try:
-        out, _err = await process.communicate(msgspec.json.encode(order))
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(msgspec.json.encode(order) + b"\n")
+        out = await process.stdout.read()
     finally:
         with suppress(ProcessLookupError):
             process.kill()
@@ -80,7 +82,8 @@ def work(order: WorkOrder) -> WorkOutcome:
 
 def main() -> None:
     """Reads an order, writes an outcome."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkOrder)
+    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=WorkOrder)
+    end_with_stdin()
     sys.stdout.buffer.write(msgspec.json.encode(work(order)))
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
+from engine.core.errors import RunFailed
+from engine.core.filenames import path_to_text
 from engine.core.files import locked_folder
-from engine.core.i18n import _
+from engine.core.i18n import _, language
 from engine.hive.admission import counted_samples
 from engine.hive.aggregation.terms import JoinMethod, JoinReport
+from engine.hive.gate import GateRequest, run_gate
 from engine.hive.intake import Intake
 from engine.hive.protocol import (
     ARCHIVE_WEIGHTS,
@@ -24,7 +29,20 @@ from engine.hive.protocol import (
 from engine.hive.round_work import WorkOrder, run_order
 from engine.hive.store import AdapterStore
 from engine.hive.versions import Versions, write_info
+from engine.http.log import log
 from engine.http.refused import RequestRefused, bad_request
+
+
+@dataclass(frozen=True)
+class GateSetup:
+    """What candidates are judged with."""
+
+    workspace: str
+    """As `GateRequest.workspace`."""
+    base: str
+    """The base model on this machine."""
+    held_out: str
+    """File or folder of conversations, as `path_to_text`."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +51,8 @@ class RoundOptions:
 
     method: JoinMethod = JoinMethod.CLIP
     rank: int | None = None
+    gate: GateSetup | None = None
+    """None: every version is published."""
 
 
 class Rounds:
@@ -52,7 +72,7 @@ class Rounds:
     @property
     def is_gated(self) -> bool:
         """Whether versions are compared with the base before they are published."""
-        return False
+        return self._options.gate is not None
 
     async def aggregate(self, request: AggregateRequest) -> VersionInfo:
         """Joins the adapters of the open round into a version, current or rejected.
@@ -86,10 +106,45 @@ class Rounds:
                 version = self._version(name, waiting, report)
                 folder = staged / "adapter"
                 version = msgspec.structs.replace(version, bytes=(folder / ARCHIVE_WEIGHTS).stat().st_size)
+                if self._options.gate is not None:
+                    version = await self._judged(self._options.gate, folder, version)
                 write_info(folder, version, msgspec.to_builtins(report))
-                return await asyncio.to_thread(
-                    self.versions.publish, folder, version, [parent.adapter_id for parent in version.parents]
-                )
+                if version.state is VersionState.REJECTED:
+                    return await asyncio.to_thread(self.versions.reject, version)
+                used = [parent.adapter_id for parent in version.parents]
+                return await asyncio.to_thread(self.versions.publish, folder, version, used)
+
+    async def _judged(self, gate: GateSetup, folder: Path, version: VersionInfo) -> VersionInfo:
+        """The version with what the gate says of it. Raises RequestRefused when nothing could be compared."""
+        current = await asyncio.to_thread(self.versions.current)
+        request = GateRequest(
+            workspace=gate.workspace,
+            base=gate.base,
+            candidate=path_to_text(folder),
+            served=path_to_text(self._store.aggregated / current.version) if current is not None else "",
+            held_out=gate.held_out,
+            look=1 + await asyncio.to_thread(self.versions.judged),
+            language=language(),
+        )
+        started: list[subprocess.Popen[bytes]] = []
+        try:
+            result = await asyncio.to_thread(run_gate, request, on_start=started.append)
+        except RunFailed as problem:
+            log(problem.message)
+            raise RequestRefused(
+                500, _("the gate could not compare the candidate: the log of the server says why")
+            ) from None
+        finally:
+            # When the server stops, the thread that waits for the process ends with it.
+            for process in started:
+                process.kill()
+        return msgspec.structs.replace(
+            version,
+            state=VersionState.CURRENT if result.decision == "promote" else VersionState.REJECTED,
+            gate=result.decision,
+            gain=result.gain,
+            reason=result.sentence,
+        )
 
     def _version(self, name: str, waiting: list[AdapterInfo], report: JoinReport) -> VersionInfo:
         users = {one.id: one.user_id for one in waiting}

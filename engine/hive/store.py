@@ -71,12 +71,11 @@ class AdapterStore:
     def close(self) -> None:
         self.registry.close()
 
-    def add(
-        self, weights: Path, config: dict[str, Any], adapter: AdapterInfo, *, upload_id: str = ""
-    ) -> AdapterInfo:
+    def add(self, weights: Path, config: bytes, adapter: AdapterInfo, *, upload_id: str = "") -> AdapterInfo:
         """Takes an admitted adapter into the open round.
 
         Args:
+            config: the content of `adapter_config.json`.
             weights: a file on the disk of the hive; the caller deletes it afterwards.
             adapter: its `id` and `round` are given by the store.
             upload_id: the upload that it arrived by, which is marked as finished in the same step.
@@ -88,7 +87,7 @@ class AdapterStore:
         with locked_folder(self.folder, _INCOMING) as staged:
             content = staged / "adapter"
             content.mkdir()
-            write_synced(content / ARCHIVE_CONFIG, _indented(config))
+            write_synced(content / ARCHIVE_CONFIG, config)
             write_synced(content / METADATA, _indented(metadata_of(adapter)))
             fsync_dir(content)
             _link_or_move(weights, content / ARCHIVE_WEIGHTS)

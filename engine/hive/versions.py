@@ -47,6 +47,10 @@ class Versions:
         row = self._registry.row("SELECT * FROM versions WHERE state = 'current'")
         return None if row is None else _info(row)
 
+    def judged(self) -> int:
+        """Candidates that a gate has judged, published or not: each has used the held-out conversations once."""
+        return sum(version.gate != "" for version in self.all())
+
     def find(self, version: str) -> VersionInfo:
         """A published version by its name or as `latest`. Raises RequestRefused (404)."""
         if version == LATEST:
@@ -135,9 +139,11 @@ class Versions:
             found = db.execute(
                 "SELECT * FROM versions WHERE version = ? AND state IN ('published', 'withdrawn')", (wanted,)
             ).fetchone()
+            if found is None and not wanted:
+                raise bad_request(_("there is no earlier version to go back to"))
             if found is None:
                 raise bad_request(
-                    _("there is no earlier version {version} to go back to").format(version=wanted)
+                    _("there is no published version {version}").format(version=ascii(wanted[:64]))
                 )
             db.execute("UPDATE versions SET state = 'withdrawn' WHERE state = 'current'")
             db.execute("UPDATE versions SET state = 'current' WHERE version = ?", (wanted,))

@@ -8,13 +8,14 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 
 import uvicorn
 
 from engine.core.errors import BadInput, Busy, UsageProblem
+from engine.core.filenames import path_to_text
 from engine.core.files import make_dirs, try_lock
 from engine.core.i18n import _
 from engine.core.paths import Workspace
@@ -22,7 +23,7 @@ from engine.hive.base_layers import read_base_layers
 from engine.hive.intake import HiveLimits
 from engine.hive.protocol import DEFAULT_PORT
 from engine.hive.registry import Registry
-from engine.hive.rounds import RoundOptions
+from engine.hive.rounds import GateSetup, RoundOptions
 from engine.hive.server.access import RateLimit
 from engine.hive.server.app import make_app
 from engine.hive.server.hive import Hive
@@ -38,6 +39,7 @@ DEFAULT_RATE = 600.0
 """Requests a minute of one user or address, on a server that other machines reach."""
 _TRIED_PORTS = 20
 _LOCK = ".serving"
+_REFERENCE = "base_reference"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class ServeOptions:
     certificate_key: Path | None = None
     rate: float | None = None
     """Requests a minute of one user or address; 0: no limit; None: `DEFAULT_RATE` off loopback, else no limit."""
+    held_out: Path | None = None
+    """Conversations that candidates are judged on; None: every version is published."""
     limits: HiveLimits = field(default_factory=HiveLimits)
     rounds: RoundOptions = field(default_factory=RoundOptions)
 
@@ -99,7 +103,9 @@ def serve(ws: Workspace, options: ServeOptions, announce: Callable[[Announcement
                 _("other machines reach {host}: every user needs a token").format(host=options.host),
                 hint="h2q-tui hive token create NAME",
             )
-        hive = Hive(store, options.limits, options.rounds)
+        reference = options.base or store.registry.fact(_REFERENCE)
+        rounds = replace(options.rounds, gate=gate_setup(ws, options.held_out, reference))
+        hive = Hive(store, options.limits, rounds)
         if options.base:
             set_base(ws, hive, options.base)
         rate = options.rate if options.rate is not None else DEFAULT_RATE if outside else 0.0
@@ -161,6 +167,21 @@ def set_base(ws: Workspace, hive: Hive, model: str) -> None:
             hint="h2q-tui hive serve",
         )
     hive.intake.set_base(found.name, found.fingerprint, found.layers)
+    hive.store.registry.set_facts(**{_REFERENCE: model})
+
+
+def gate_setup(ws: Workspace, held_out: Path | None, base: str) -> GateSetup | None:
+    """What candidates are judged with; None without held-out conversations. Raises UsageProblem, BadInput."""
+    if held_out is None:
+        return None
+    if not base:
+        raise UsageProblem(
+            _("--held-out needs the base model: --base"),
+            hint="h2q-tui hive serve --base MODEL --held-out FILE",
+        )
+    if not held_out.exists():
+        raise BadInput(_("there is no such file or folder"), path=held_out)
+    return GateSetup(workspace=path_to_text(ws.root), base=base, held_out=path_to_text(held_out))
 
 
 @contextmanager

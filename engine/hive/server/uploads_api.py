@@ -50,12 +50,10 @@ def routes(hive: Hive) -> APIRouter:
         offset = request.query_params.get("offset", "")
         if not offset.isascii() or not offset.isdigit() or len(offset) > 15:
             raise bad_request(_("offset is a number of bytes"))
-        user = caller_of(request).name
-        state = await hive.uploads.receive(upload_id, user, int(offset), chunks(request, 4 * MAX_PART))
-        if int(offset) <= MAX_PART:
-            await hive.admit(user, state.offset - int(offset), hive.uploads.check_header, state)
-        else:
-            await asyncio.to_thread(hive.store.count_traffic, user, state.offset - int(offset))
+        own = caller_of(request).name
+        state = await hive.uploads.receive(upload_id, own, int(offset), chunks(request, 4 * MAX_PART))
+        user = await asyncio.to_thread(hive.uploads.user_of, upload_id)
+        await hive.counted(user, state.offset - int(offset), hive.uploads.check_header, state)
         return reply(state)
 
     @router.post("/uploads/{upload_id}/finish", summary="Have it admitted", **answers(Admitted, 201))

@@ -57,6 +57,10 @@ def _register_serve(group: typer.Typer) -> None:
         ),
         method: str = typer.Option("clip", "--method", help=_("How a round is joined, as in `hive aggregate`.")),
         rank: int | None = typer.Option(None, "--rank", min=1, max=4096, help=_("Rank of the joined adapter.")),
+        held_out: str | None = typer.Option(
+            None, "--held-out", metavar="FILE",
+            help=_("Conversations that nobody trains on: a version must be better on them to be published."),
+        ),
     ) -> None:  # fmt: skip
         from engine.core.errors import UsageProblem
         from engine.hive.aggregation.terms import JoinMethod
@@ -80,6 +84,7 @@ def _register_serve(group: typer.Typer) -> None:
                 certificate=session.resolve(certificate) if certificate is not None else None,
                 certificate_key=session.resolve(certificate_key) if certificate_key is not None else None,
                 rate=rate,
+                held_out=session.resolve(held_out) if held_out is not None else None,
                 limits=HiveLimits(max_bytes=max_mb << 20, min_adapters=min_adapters),
                 rounds=RoundOptions(method=JoinMethod(method), rank=rank),
             ),
