@@ -23,7 +23,8 @@ from engine.core.errors import H2QError
 from engine.core.paths import Workspace
 from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
-from engine.health.preflight import Grade, check_store, run_checks
+from engine.health.grades import Grade
+from engine.health.preflight import find_check
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.workspace.backup import create_backup, list_backups, restore_backup
@@ -174,7 +175,7 @@ def try_copy(
         counts.silent += 1
         counts.examples.append(f"silent: {difference(read, wanted)}")
 
-    (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+    result = find_check("store").run(workspace)
     counts.found += result.grade is Grade.FAIL
     said.append(result.detail)
     sound = is_sound(workspace.memory_db)

@@ -38,6 +38,8 @@ from engine.runs.rundir import RunDir, link_checkpoints
 
 NICE = 10
 _RESERVE = 64 << 10
+BEFORE_RUN = "engine.health.before_run:check_before_run"
+"""What looks at machine and workspace before a run; found by its name, as the entry points are."""
 
 
 def main(
@@ -107,8 +109,8 @@ def lower_priority() -> None:
 def _execute(context: RunContext, code: str) -> Finished:
     """Runs the entry point. An exception becomes one sentence; its traceback goes to `engine.log`."""
     try:
-        module, _colon, name = code.partition(":")
-        outcome: RunResult = getattr(_imported(module), name)(context)
+        _function(BEFORE_RUN)(context)
+        outcome: RunResult = _function(code)(context)
         return Finished(
             status=outcome.status,
             exit_code=outcome.exit_code,
@@ -140,6 +142,13 @@ def _execute(context: RunContext, code: str) -> Finished:
         return Finished(
             status=RunStatus.FAILED, exit_code=failure.exit_code, error=str(failure), hint=failure.hint
         )
+
+
+def _function(place: str) -> Callable[[RunContext], Any]:
+    """The function at "module:name"."""
+    module, _colon, name = place.partition(":")
+    found: Callable[[RunContext], Any] = getattr(_imported(module), name)
+    return found
 
 
 def _imported(name: str) -> ModuleType:

@@ -18,7 +18,8 @@ from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.training_set import corpus_rows
-from engine.health.preflight import Grade, check_store, run_checks
+from engine.health.grades import Grade
+from engine.health.preflight import find_check
 from engine.memory import checksums
 from engine.memory.integrity import damaged_memory, is_damage, reason_of
 from engine.memory.records import Conversation, Turn, content_hash
@@ -142,7 +143,7 @@ def test_a_changed_conversation_is_named_and_never_read(workspace: Workspace, na
     with MemoryStore(workspace.memory_db, readonly=True) as store:
         store.check_all()
         assert store.damaged == [lost]
-    (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+    result = find_check("store").run(workspace)
     assert result.grade is Grade.FAIL and lost in result.detail
     assert create_backup(workspace).damage
 
@@ -173,7 +174,7 @@ def test_a_conversation_that_vanished_is_noticed(workspace: Workspace, statement
         wanted = 11 if statement.startswith("DELETE") else 12
         assert connection.execute("SELECT COUNT(*) FROM conversations").fetchone()[0] == wanted
     connection.close()
-    (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+    result = find_check("store").run(workspace)
     assert result.grade is Grade.FAIL
 
 
@@ -190,7 +191,7 @@ def test_a_damaged_index_is_found_by_the_preflight(workspace: Workspace) -> None
     assert at < start + size
     data[at] ^= 1
     workspace.memory_db.write_bytes(data)
-    (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+    result = find_check("store").run(workspace)
     assert result.grade is Grade.FAIL and result.hint == "h2q-tui backup restore"
 
 
@@ -202,7 +203,7 @@ def test_a_damaged_view_is_damage(workspace: Workspace) -> None:
     ):
         list(store.conversations())
     assert caught.value.hint == "h2q-tui backup restore"
-    (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+    result = find_check("store").run(workspace)
     assert result.grade is Grade.FAIL and result.hint == "h2q-tui backup restore"
 
 
@@ -221,7 +222,7 @@ def test_a_memory_of_an_older_version_gets_its_checksums(workspace: Workspace) -
         ):
             connection.execute(statement)
     connection.close()
-    (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+    result = find_check("store").run(workspace)
     assert result.grade is Grade.PASS
     with MemoryStore(workspace.memory_db) as store:
         assert len(list(store.conversations())) == 12
@@ -236,7 +237,7 @@ def test_a_memory_of_an_older_version_gets_its_checksums(workspace: Workspace) -
 @pytest.mark.parametrize("name", ["text", "title", "role"])
 def test_the_preflight_names_the_command_and_no_text(workspace: Workspace, name: str) -> None:
     DAMAGE[name](workspace)
-    (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+    result = find_check("store").run(workspace)
     assert result.grade is Grade.FAIL and result.hint == "h2q-tui backup restore"
     assert not any(word in result.detail for word in (*WORDS, "question"))
 
@@ -267,7 +268,7 @@ def test_random_damage_is_bad_input_without_text_and_can_be_restored(workspace: 
             store.add([talk(30)])
 
     def check() -> None:
-        (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+        result = find_check("store").run(workspace)
         assert result.grade is Grade.PASS or result.hint
         assert not any(word in result.detail for word in WORDS)
 

@@ -13,7 +13,8 @@ import pytest
 
 from engine.core.errors import RunFailed
 from engine.core.paths import Workspace
-from engine.health.preflight import Grade, check_runs, run_checks
+from engine.health.grades import Grade
+from engine.health.preflight import find_check
 from engine.memory.store import MemoryStore
 from engine.runs import lock
 from engine.runs.kinds import CorpusParams
@@ -56,8 +57,12 @@ def test_the_preflight_names_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", no_lock)
-    (result,) = run_checks(workspace, (("runs", "runs", check_runs),))
+    result = find_check("runs").run(workspace)
     assert result.grade is Grade.FAIL and "local disk" in result.detail and result.hint
+    locks = find_check("locks").run(workspace)
+    assert (
+        locks.grade is Grade.FAIL and "ENOLCK" in locks.detail and locks.hint.startswith("h2q-tui --data-dir")
+    )
 
 
 def test_without_descriptors_a_live_run_is_not_dead(tmp_path: Path) -> None:

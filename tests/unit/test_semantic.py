@@ -35,7 +35,8 @@ from engine.corpus.filters.cache import load
 from engine.corpus.filters.normalise import letters
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.stats import corpus_stats
-from engine.health.preflight import CHECKS, Grade, run_checks
+from engine.health.grades import Grade
+from engine.health.preflight import find_check
 from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
 from engine.runs import network_guard
@@ -522,13 +523,13 @@ def test_a_missing_or_remote_ollama_is_an_error(tmp_path: Path) -> None:
 
 def test_check_and_stats_name_the_embedder(tmp_path: Path, folder: Path) -> None:
     workspace = Workspace(tmp_path)
-    (item,) = run_checks(workspace, tuple(check for check in CHECKS if check[0] == "embedder"))
+    item = find_check("embedder").run(workspace)
     assert item.grade is Grade.PASS and "n-grams" in item.detail
     save_settings(workspace, Settings(embedder=str(folder)))
-    (item,) = run_checks(workspace, tuple(check for check in CHECKS if check[0] == "embedder"))
+    item = find_check("embedder").run(workspace)
     assert item.grade is Grade.PASS and str(folder) in item.detail
     save_settings(workspace, Settings(embedder="nowhere"))
-    (item,) = run_checks(workspace, tuple(check for check in CHECKS if check[0] == "embedder"))
+    item = find_check("embedder").run(workspace)
     assert item.grade is Grade.WARN and "nowhere" in item.detail
     with memory(tmp_path, TALKS) as store:
         run(store, tmp_path)

@@ -37,6 +37,12 @@ def describe_effect(memory_db: Path, setting: str) -> str:
     )
 
 
+def measured_groups(memory_db: Path, setting: str) -> frozenset[str] | None:
+    """The languages in which the embedder groups conversations; None when no build has measured it."""
+    measured = _last_calibration(memory_db, setting)
+    return None if measured is None else frozenset(measured.groups)
+
+
 def _last_calibration(memory_db: Path, setting: str) -> Calibration | None:
     """The calibration of the embedder that the last build used, if it is the one that `setting` names and still holds."""
     if not memory_db.exists():
