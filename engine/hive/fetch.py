@@ -12,7 +12,7 @@ from engine.core.paths import Workspace
 from engine.hive.client import HiveClient, Progress
 from engine.hive.incoming import ForeignAdapter, install, unpack_archive
 from engine.hive.protocol import VersionInfo, VersionState
-from engine.hive.shared_folder import FolderEntry, copy_entry, find_entry
+from engine.hive.shared_folder import SharedFolderEntry, copy_entry, find_entry
 from engine.hive.shares import change_shares
 from engine.models.card import ADAPTER_WEIGHTS
 
@@ -71,7 +71,7 @@ def find_version(versions: list[VersionInfo], wanted: str) -> VersionInfo:
 
 def fetch_from_folder(
     ws: Workspace, shared: Path, key: bytes, wanted: str, *, name: str = "", base: str = ""
-) -> tuple[str, FolderEntry]:
+) -> tuple[str, SharedFolderEntry]:
     """(name in the workspace, the entry). Raises BadInput for one that there is not, or that does not verify."""
     entry = find_entry(shared, key, wanted)
     assert entry.manifest is not None

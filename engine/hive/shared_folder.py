@@ -72,7 +72,7 @@ class FolderManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class FolderEntry:
+class SharedFolderEntry:
     """One adapter of the folder."""
 
     path: Path
@@ -192,11 +192,11 @@ def _write(adapter: OutgoingAdapter, target: Path, member: str, key: bytes) -> N
         fsync_dir(target.parent)
 
 
-def folder_entries(folder: Path, key: bytes) -> list[FolderEntry]:
+def folder_entries(folder: Path, key: bytes) -> list[SharedFolderEntry]:
     """Every adapter of the folder, newest first, those that do not verify last. Raises BadInput for a folder that is none."""
     if not folder.is_dir():
         raise BadInput(_("the shared folder does not exist"), path=folder)
-    entries: list[FolderEntry] = []
+    entries: list[SharedFolderEntry] = []
     for member in sorted(folder.iterdir()):
         if member.name.startswith(".") or not member.is_dir() or member.is_symlink():
             continue
@@ -208,7 +208,7 @@ def folder_entries(folder: Path, key: bytes) -> list[FolderEntry]:
     )
 
 
-def find_entry(folder: Path, key: bytes, wanted: str) -> FolderEntry:
+def find_entry(folder: Path, key: bytes, wanted: str) -> SharedFolderEntry:
     """The entry with this id or name, the newest of several. Raises BadInput where there is none, or it does not verify."""
     entries = folder_entries(folder, key)
     for entry in entries:
@@ -223,7 +223,7 @@ def find_entry(folder: Path, key: bytes, wanted: str) -> FolderEntry:
     )
 
 
-def copy_entry(entry: FolderEntry, folder: Path) -> None:
+def copy_entry(entry: SharedFolderEntry, folder: Path) -> None:
     """Copies the two files of an adapter into `folder`, as they were signed. Raises BadInput when one changes meanwhile, OSError."""
     assert entry.manifest is not None
     for name, signed in entry.manifest.files.items():
@@ -237,14 +237,14 @@ def copy_entry(entry: FolderEntry, folder: Path) -> None:
             raise BadInput(_("{name} is not the file that was signed").format(name=name), path=entry.path)
 
 
-def verify_entry(path: Path, key: bytes) -> FolderEntry:
+def verify_entry(path: Path, key: bytes) -> SharedFolderEntry:
     """The adapter in `path`, read whole, and why it is refused."""
     entry_id = f"{path.parent.name}/{path.name}"
     try:
-        return FolderEntry(path, entry_id, _verified(path, key))
+        return SharedFolderEntry(path, entry_id, _verified(path, key))
     except (H2QError, OSError) as problem:
         reason = problem.reason if isinstance(problem, BadInput) else str(problem)
-        return FolderEntry(path, entry_id, None, reason)
+        return SharedFolderEntry(path, entry_id, None, reason)
 
 
 def _verified(path: Path, key: bytes) -> FolderManifest:

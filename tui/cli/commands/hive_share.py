@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.hive.client import HiveClient
     from engine.hive.outgoing import OutgoingAdapter
     from engine.hive.protocol import AdapterInfo, VersionInfo
-    from engine.hive.shared_folder import FolderEntry
+    from engine.hive.shared_folder import SharedFolderEntry
 
 _REDRAW_S = 0.1
 
@@ -406,7 +406,7 @@ def _list_folder(ws: Workspace, folder: Path, key_file: str) -> None:
         )
 
 
-def _entry_line(entry: FolderEntry) -> str:
+def _entry_line(entry: SharedFolderEntry) -> str:
     from engine.hive.sharing_text import size_text
 
     manifest = entry.manifest
