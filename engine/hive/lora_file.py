@@ -271,7 +271,7 @@ def _entry(name: str, value: Any, first: int, path: Path | None) -> TensorEntry:
     if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
         raise _bad_header(_("its header describes no tensors"), path)
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if dtype not in ITEM_SIZES:
+    if not isinstance(dtype, str) or dtype not in ITEM_SIZES:
         raise BadAdapter(
             Rule.DTYPES,
             _("{tensor} is {dtype}; only F32, F16 and BF16 are allowed").format(

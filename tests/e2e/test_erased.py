@@ -48,6 +48,7 @@ NO_TEXT = {
     "rollback": "writes the name of a model",
     "chat": "keeps chats, which test_chats and test_chat_tab erase",
     "export": "writes weights and figures",
+    "hive aggregate": "writes weights and figures",
     "backup list": "writes nothing",
     "memory stats": "writes nothing",
     "memory show": "writes nothing",

@@ -93,6 +93,9 @@ OUTPUTS = {
     ("corpus export", "file"): [Output(("corpus", "export"), "--output", REPLACED_FILE)],
     ("sample", "folder"): [Output(("sample",), "", FILLED_FOLDER)],
     ("verdicts export", "output_"): [Output(("verdicts", "export"), "--output", REPLACED_FOLDER)],
+    ("hive aggregate", "output_"): [
+        Output(("hive", "aggregate", "{ws}/adapters/none"), "--output", REPLACED_FOLDER)
+    ],
     ("monitor", "jsonl"): [Output(("monitor", "--count", "1"), "--jsonl", APPENDED_FILE)],
     ("monitor", "tensorboard"): [Output(("monitor", "--count", "1"), "--tensorboard", REPLACED_FOLDER)],
 }
@@ -100,7 +103,7 @@ INPUTS = {
     ("train", "model"), ("train", "data"), ("validate", "base"), ("validate", "new"), ("validate", "scores"),
     ("chat", "model"), ("chat", "adapter"), ("models add", "path"), ("models add", "name"), ("export", "name"), ("backup restore", "stamp"), ("memory import", "paths"),
     ("memory import", "format_"), ("memory import", "silence"), ("corpus scan", "file"), ("schedule weekly", "flags"), ("schedule daily", "flags"),
-    ("ollama serve", "key_file"), ("notify import", "file"),
+    ("ollama serve", "key_file"), ("notify import", "file"), ("hive aggregate", "folders"),
 }  # fmt: skip
 _PATH_WORDS = re.compile(r"output|\bdir|folder|file|path|config|save|write")
 

@@ -28,7 +28,9 @@ def now(tab: str = "train", *, training: bool = False, preparing: bool = False) 
         ),
         (BUILT, "train", "705 in memory → 667 in the corpus → n trains them"),
         (
-            NextFacts(in_memory=705, collected=705, accepted=667, train=567, estimate=ESTIMATE, budget_mb=4096.0),
+            NextFacts(
+                in_memory=705, collected=705, accepted=667, train=567, estimate=ESTIMATE, budget_mb=4096.0
+            ),
             "train",
             "705 in memory → 667 in the corpus → n trains them (about 6 min, 0.6 of 4.0 GB)",
         ),

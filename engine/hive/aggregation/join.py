@@ -7,7 +7,7 @@ it multiplies everybody's b with everybody's a (FLoRA, arXiv 2409.05976; FedEx-L
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +49,8 @@ def join_adapters(
     destination: Path,
     options: JoinOptions,
     on_progress: Progress | None = None,
+    *,
+    add_files: Callable[[Path, JoinReport], None] | None = None,
 ) -> JoinReport:
     """Joins the adapters that can be joined and writes the result as a PEFT folder.
 
@@ -56,6 +58,7 @@ def join_adapters(
 
     Args:
         destination: missing, empty, or an adapter, which is replaced.
+        add_files: may write more files into the folder before it gets its name.
         on_progress: called with steps done and all of them; may raise to stop, and nothing is written then.
 
     Raises UsageProblem for options that do not fit, NotEnoughData when no adapter can be joined, OSError.
@@ -72,7 +75,10 @@ def join_adapters(
         written = _write(adapters, survey, recipe, folder / ADAPTER_WEIGHTS, progress)
         config = joined_config([one.lora for one in adapters], survey.modules, recipe.rank)
         write_json(folder / ADAPTER_CONFIG, config)
-    return _report(options, adapters, refused, survey, recipe, written)
+        report = _report(options, adapters, refused, survey, recipe, written)
+        if add_files is not None:
+            add_files(folder, report)
+    return report
 
 
 @dataclass
@@ -110,6 +116,7 @@ class _Written:
     count: int
     """Of adapters."""
     sha256: str = ""
+    parameters: int = 0
     kept: float = 0.0
     total: float = 0.0
     square: float = 0.0
@@ -209,6 +216,7 @@ def _measure(sums: _Written, found: Stack, made: Made, b: Matrix, a: Matrix, wei
     """Adds one written matrix `b @ a` to the sums."""
     square = squared_norm(b, a)
     sums.square += square
+    sums.parameters += b.size + a.size
     sums.products += inner_products(Stack(b, a, (0,)), found)[0]
     naive = Stack(*mean_of_factors(_blocks(found), weights.tolist()), (0,))
     sums.naive_square += squared_norm(naive.b, naive.a)
@@ -268,5 +276,6 @@ def _report(
         ],
         refused=list(refused),
         sha256=sums.sha256,
+        parameters=sums.parameters,
         privacy=None if options.noise is None else privacy_report(options.noise, sums.entries, len(adapters)),
     )

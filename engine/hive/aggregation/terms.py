@@ -112,4 +112,6 @@ class JoinReport(msgspec.Struct, frozen=True, kw_only=True):
     refused: list[RefusedAdapter] = []
     sha256: str = ""
     """Of the written weights."""
+    parameters: int = 0
+    """Values of the written adapter."""
     privacy: PrivacyReport | None = None

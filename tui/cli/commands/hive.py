@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from engine.core.i18n import _
-from tui.cli.commands import hive_serve, hive_share
+from tui.cli.commands import hive_aggregate, hive_serve, hive_share
 
 
 def register(app: typer.Typer) -> None:
@@ -24,4 +24,5 @@ def register(app: typer.Typer) -> None:
         pass
 
     hive_serve.register(group)
+    hive_aggregate.register(group)
     hive_share.register(group)
