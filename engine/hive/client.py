@@ -240,7 +240,8 @@ class HiveClient:
                 one for one in shares.pending if (one.place, one.sha256) != (self.address.url, adapter.sha256)
             ]
             shares.bytes_sent += sent
-            if admitted is not None:
+            known = {(one.place, one.adapter_id) for one in shares.shared}
+            if admitted is not None and (self.address.url, admitted.adapter_id) not in known:
                 shares.shared.append(
                     SharedAdapter(
                         name=adapter.name,

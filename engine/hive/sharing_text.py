@@ -22,14 +22,21 @@ def leaving_lines(adapter: OutgoingAdapter, place: str, *, sender: str = "") -> 
     """
     lines = [_("this leaves the machine, and nothing else:")]
     lines += [f"  {file.name:<27} {size_text(file.bytes):>9}  sha256 {file.sha256}" for file in adapter.files]
-    count = n_("trained on {n} conversation", "trained on {n} conversations", adapter.samples)
+    count = n_(
+        "that it was trained on {n} conversation", "that it was trained on {n} conversations", adapter.samples
+    )
     lines += [
-        "  " + _("the number: {text}").format(text=count.format(n=adapter.samples)),
+        "  " + count.format(n=adapter.samples),
         "  "
         + _("the base: {name}, fingerprint {fingerprint}").format(
             name=adapter.base_model, fingerprint=adapter.base_fingerprint[:16] or "?"
         ),
-        "  " + _("to: {place}").format(place=place) + (f" ({sender})" if sender else ""),
+        "  "
+        + (
+            _("to: {place}, as {sender}").format(place=place, sender=sender)
+            if sender
+            else _("to: {place}").format(place=place)
+        ),
         _("No conversation is sent. An adapter can still hold traces of what it learnt from."),
     ]
     return lines

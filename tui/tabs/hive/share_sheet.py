@@ -44,7 +44,7 @@ class ShareSheet(ModalScreen["Admitted | None"]):
         Binding("escape,q,n", "back", show=False),
     ]
 
-    class Sent(Message):
+    class BytesSent(Message):
         """Bytes that have arrived, of all."""
 
         def __init__(self, done: int, whole: int) -> None:
@@ -112,7 +112,7 @@ class ShareSheet(ModalScreen["Admitted | None"]):
         def progress(done: int, whole: int) -> None:
             if self._left.is_set():
                 raise _Left
-            self.post_message(self.Sent(done, whole))
+            self.post_message(self.BytesSent(done, whole))
 
         try:
             admitted = await asyncio.to_thread(
@@ -125,8 +125,8 @@ class ShareSheet(ModalScreen["Admitted | None"]):
         else:
             self.post_message(self.ShareEnded(admitted))
 
-    @on(Sent)
-    def _sent(self, message: Sent) -> None:
+    @on(BytesSent)
+    def _sent(self, message: BytesSent) -> None:
         self._show(
             _("{done} of {total}   esc stops, and the next time the rest is sent").format(
                 done=size_text(message.done), total=size_text(message.whole)

@@ -47,7 +47,7 @@ class HiveTab(Tab):
     TITLE: ClassVar[str] = N_("Hive")
     FIRST_FOCUS: ClassVar[str] = "#hive-own"
 
-    class StateRead(Message):
+    class HiveStateRead(Message):
         """What the server and the workspace say."""
 
         def __init__(self, state: HiveState) -> None:
@@ -76,7 +76,7 @@ class HiveTab(Tab):
             super().__init__()
             self.settings = settings
 
-    class WorkDone(Message):
+    class HiveWorkDone(Message):
         """An action succeeded: what it says; `undo` is the stamp of the backup that takes a promotion back."""
 
         def __init__(self, text: str, undo: str = "") -> None:
@@ -149,12 +149,12 @@ class HiveTab(Tab):
             state = await asyncio.to_thread(
                 reader.read_state, self.workspace, self.host.settings, self._files
             )
-            self.post_message(self.StateRead(state))
+            self.post_message(self.HiveStateRead(state))
             local = state.address is None or state.address.local
             await asyncio.sleep(ASK_LOCAL_S if local else ASK_S)
 
-    @on(StateRead)
-    def _state_read(self, message: StateRead) -> None:
+    @on(HiveStateRead)
+    def _state_read(self, message: HiveStateRead) -> None:
         changed = message.state != self.state or not self.is_loaded
         self.state, self.is_loaded = message.state, True
         if changed:
@@ -283,7 +283,9 @@ class HiveTab(Tab):
             self._fail(problem)
             return
         self.post_message(
-            self.WorkDone(_("the hive is open at {url}; it stays open when you leave").format(url=served.url))
+            self.HiveWorkDone(
+                _("the hive is open at {url}; it stays open when you leave").format(url=served.url)
+            )
         )
 
     @work(group="hive:serve", exclusive=True, exit_on_error=False)
@@ -294,7 +296,7 @@ class HiveTab(Tab):
         except (H2QError, OSError) as problem:
             self._fail(problem)
             return
-        self.post_message(self.WorkDone(_("the hive is closed")))
+        self.post_message(self.HiveWorkDone(_("the hive is closed")))
 
     def action_server(self) -> None:
         """Asks for the address of a server and keeps it."""
@@ -379,7 +381,7 @@ class HiveTab(Tab):
             self._fail(problem)
             return
         self.post_message(
-            self.WorkDone(
+            self.HiveWorkDone(
                 _("{name} is in the workspace; v compares it with the model in use").format(name=name)
             )
         )
@@ -405,7 +407,7 @@ class HiveTab(Tab):
         text = (
             _("{version} is joined from {n} adapters") if joined.success else _("{version} is not published")
         )
-        self.post_message(self.WorkDone(text.format(version=joined.version, n=joined.num_adapters)))
+        self.post_message(self.HiveWorkDone(text.format(version=joined.version, n=joined.num_adapters)))
 
     def action_validate(self) -> None:
         """Compares the adapter with the model in use, or with its base where none is."""
@@ -429,7 +431,7 @@ class HiveTab(Tab):
             self._fail(problem)
             return
         text = _("validating {new} against {base}: run {run}").format(new=new, base=base, run=spec.run_id)
-        self.post_message(self.WorkDone(text))
+        self.post_message(self.HiveWorkDone(text))
 
     def action_adopt(self) -> None:
         """Puts the adapter into use, after asking; says where the verdict does not recommend it, or there is none."""
@@ -451,7 +453,7 @@ class HiveTab(Tab):
             self._fail(problem)
             return
         text = _("In use now: {name}. u undoes it.").format(name=done.name)
-        self.post_message(self.WorkDone(text, done.backup.rpartition(".")[2]))
+        self.post_message(self.HiveWorkDone(text, done.backup.rpartition(".")[2]))
 
     @work(group="hive:adopt", exclusive=True, exit_on_error=False)
     async def action_undo(self) -> None:
@@ -462,7 +464,7 @@ class HiveTab(Tab):
             self._fail(problem)
             return
         name = done.name or _("no model")
-        self.post_message(self.WorkDone(_("In use now: {name}.").format(name=name)))
+        self.post_message(self.HiveWorkDone(_("In use now: {name}.").format(name=name)))
 
     # Saying it
 
@@ -483,8 +485,8 @@ class HiveTab(Tab):
         self._set_busy("")
         self.show_message(error_text(problem), "error")
 
-    @on(WorkDone)
-    def _work_done(self, message: WorkDone) -> None:
+    @on(HiveWorkDone)
+    def _work_done(self, message: HiveWorkDone) -> None:
         self._set_busy("")
         self._undo = message.undo
         self.show_message(message.text, "success")
