@@ -15,13 +15,19 @@ def size_text(size: float) -> str:
     return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"
 
 
-def leaving_lines(adapter: OutgoingAdapter, place: str, *, sender: str = "") -> list[str]:
+def leaving_lines(
+    adapter: OutgoingAdapter, place: str, *, sender: str = "", hash_length: int = 64
+) -> list[str]:
     """What leaves, line by line: files with sizes and hashes, the figures with them, where they go, and what does not.
 
-    `sender` is the name that the place knows this person by, "" when it is not known.
+    `sender` is the name that the place knows this person by, "" when it is not known; `hash_length` is how many digits of
+    a hash are shown.
     """
     lines = [_("this leaves the machine, and nothing else:")]
-    lines += [f"  {file.name:<27} {size_text(file.bytes):>9}  sha256 {file.sha256}" for file in adapter.files]
+    lines += [
+        f"  {file.name:<27} {size_text(file.bytes):>9}  sha256 {file.sha256[:hash_length]}"
+        for file in adapter.files
+    ]
     count = n_(
         "that it was trained on {n} conversation", "that it was trained on {n} conversations", adapter.samples
     )

@@ -19,7 +19,7 @@ HIVE = actions_of(
     AppAction(
         "hive.upload",
         "P",
-        N_("share"),
+        N_("upload"),
         "hive",
         "h2q-tui hive upload ADAPTER",
         footer=True,
@@ -28,7 +28,7 @@ HIVE = actions_of(
     AppAction(
         "hive.download",
         "D",
-        N_("fetch"),
+        N_("download"),
         "hive",
         "h2q-tui hive download VERSION",
         footer=True,
@@ -37,7 +37,7 @@ HIVE = actions_of(
     AppAction(
         "hive.aggregate",
         "M",
-        N_("join"),
+        N_("aggregate"),
         "hive",
         "h2q-tui hive aggregate",
         footer=True,

@@ -122,15 +122,22 @@ def _status_command() -> Callable[..., None]:
             )
         )
         output.echo(
-            _("{adapters} adapters of {users} people; newest version: {version}").format(
-                adapters=figures.total_adapters,
-                users=figures.total_users,
+            n_(
+                "{n} adapter in all; newest version: {version}",
+                "{n} adapters in all; newest version: {version}",
+                figures.total_adapters,
+            ).format(
+                n=figures.total_adapters,
                 version=figures.latest_aggregated_version or _("none yet"),
             )
         )
         output.echo(_("base: {name}").format(name=info.base_model or _("not known before the first adapter")))
         output.echo(
-            _("shared from here: {n} adapters, {sent} sent, {received} received").format(
+            n_(
+                "shared from here: {n} adapter, {sent} sent, {received} received",
+                "shared from here: {n} adapters, {sent} sent, {received} received",
+                len(shares.shared),
+            ).format(
                 n=len(shares.shared),
                 sent=size_text(shares.bytes_sent),
                 received=size_text(shares.bytes_received),
@@ -179,7 +186,11 @@ def _list_command() -> Callable[..., None]:
         for person in contributors:
             output.echo(
                 "  "
-                + _("{user}: {n} adapters, {samples} conversations, {refused} refused").format(
+                + n_(
+                    "{user}: {n} adapter, {samples} conversations, {refused} refused",
+                    "{user}: {n} adapters, {samples} conversations, {refused} refused",
+                    person.adapters,
+                ).format(
                     user=person.user_id,
                     n=person.adapters,
                     samples=person.samples_counted,
@@ -270,7 +281,10 @@ def _share_with_server(
         user = user_id or ("" if info.user else load_settings(ws).hive_user)
         for line in leaving_lines(outgoing, _place(client.address), sender=user or info.user):
             output.echo(line)
-        hint = session.own_command("hive", "upload", outgoing.name, "--server", client.address.url, "--yes")
+        named = ("--user-id", user_id) if user_id else ()
+        hint = session.own_command(
+            "hive", "upload", outgoing.name, "--server", client.address.url, *named, "--yes"
+        )
         output.confirm(share_question(outgoing, client.address.url), yes, hint=hint)
         with _drawn_progress() as progress:
             admitted = client.upload(ws, outgoing, progress, user=user)

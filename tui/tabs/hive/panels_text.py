@@ -6,6 +6,7 @@ from textual.content import Content
 
 from engine.core.i18n import _, n_, with_percent
 from engine.core.local_time import local_time
+from engine.hive.outgoing import base_name
 from engine.hive.protocol import VersionInfo, VersionState
 from engine.hive.sharing_text import size_text
 from engine.hive.version_text import energy_text, gain_text, state_text
@@ -74,14 +75,28 @@ def server_lines(state: HiveState, glyphs: Glyphs) -> list[Content]:
 
 
 def own_row(adapter: OwnAdapter, state: HiveState, glyphs: Glyphs) -> ListRow:
-    """An adapter of the workspace: sign, name, conversations, what became of it."""
+    """An adapter of the workspace: sign, name, what became of it."""
     text, kind = _fate(adapter, state)
     sign = ListCell(glyphs.running, "success") if adapter.name == state.in_use else _own_sign(adapter, glyphs)
-    count = len(adapter.card.lineage.conversations)
-    return ListRow(
-        adapter.name,
-        (sign, ListCell(adapter.name), ListCell(text, kind), ListCell(f"{count:>5}", "dim")),
-    )
+    return ListRow(adapter.name, (sign, ListCell(adapter.name), ListCell(text, kind)))
+
+
+def own_note(adapter: OwnAdapter) -> Content:
+    """What there is to know of the adapter under the cursor, in two lines."""
+    card = adapter.card
+    samples = len(card.lineage.conversations)
+    count = n_("{n} conversation", "{n} conversations", samples).format(n=samples)
+    base = _("on {base}").format(base=one_line(base_name(card.base_path)))
+    lines = [_(" · ").join((one_line(adapter.name), base, count))]
+    if adapter.fetched is not None:
+        lines.append(_("from {place}").format(place=one_line(adapter.fetched.place)))
+    elif adapter.shared is not None:
+        lines.append(
+            _("shared as {id} with {place}").format(
+                id=one_line(adapter.shared.adapter_id), place=one_line(adapter.shared.place)
+            )
+        )
+    return Content("\n").join(safe(line, "$foreground-muted") for line in lines)
 
 
 def _own_sign(adapter: OwnAdapter, glyphs: Glyphs) -> ListCell:
@@ -111,25 +126,21 @@ def _fate(adapter: OwnAdapter, state: HiveState) -> tuple[str, str]:
     return _("not shared"), "dim"
 
 
-def version_row(version: VersionInfo, state: HiveState, glyphs: Glyphs) -> ListRow:
-    """A version: sign, name, adapters, rank, energy, gain, state."""
+def version_row(version: VersionInfo, glyphs: Glyphs) -> ListRow:
+    """A version: sign, name, adapters, energy, gain."""
     signs = {
         VersionState.CURRENT: ListCell(glyphs.done, "success"),
         VersionState.REJECTED: ListCell(glyphs.failed, "error"),
         VersionState.WITHDRAWN: ListCell(glyphs.kept, "warning"),
     }
-    here = state.fetched_as(version.version)
-    note = _("{state}, here") if here is not None else "{state}"
     return ListRow(
         version.version,
         (
             signs.get(version.state, ListCell(glyphs.dot, "dim")),
             ListCell(version.version),
-            ListCell(f"{len(version.parents):>3}", "dim"),
-            ListCell(f"{version.rank:>4}", "dim"),
-            ListCell(f"{energy_text(version.energy):>6}", ""),
+            ListCell(f"{len(version.parents):>2}", "dim"),
+            ListCell(f"{energy_text(version.energy):>5}"),
             ListCell(f"{gain_text(version):>7}", _gain_kind(version)),
-            ListCell(note.format(state=state_text(version.state)), "dim"),
         ),
     )
 
@@ -167,7 +178,12 @@ def people_lines(state: HiveState) -> list[Content]:
 
 def version_note(version: VersionInfo, state: HiveState) -> Content:
     """What there is to know of the version under the cursor, in one or two lines."""
-    parts = [_("{method}, rank {rank}").format(method=version.method, rank=version.rank)]
+    parts = [
+        state_text(version.state),
+        _("{method}, rank {rank}").format(method=version.method, rank=version.rank),
+    ]
+    if state.fetched_as(version.version) is not None:
+        parts.insert(1, _("is here"))
     parts.append(size_text(version.bytes))
     if version.epsilon is not None:
         parts.append(f"ε {version.epsilon:.2g}")

@@ -25,6 +25,9 @@ from engine.hive.sharing_text import leaving_lines, size_text
 from tui.tabs.hive import reader
 from tui.terminal.text import safe
 
+_HASH = 16
+"""Digits of a hash that the sheet has room for."""
+
 
 class _Left(Exception):
     """The user left the sheet: what has arrived stays at the server, and the next time the rest is sent."""
@@ -92,7 +95,8 @@ class ShareSheet(ModalScreen["Admitted | None"]):
         self._left.set()
 
     def _show(self, last: str, kind: str = "$foreground-muted") -> None:
-        lines = [safe(line) for line in leaving_lines(self.outgoing, self.address.url, sender=self._sender)]
+        text = leaving_lines(self.outgoing, self.address.url, sender=self._sender, hash_length=_HASH)
+        lines = [safe(line) for line in text]
         lines += [Content(""), safe(last, kind)]
         lines.append(safe(f"h2q-tui hive upload {self.outgoing.name}", "$foreground-muted"))
         self._text.update(Content("\n").join(lines))

@@ -95,11 +95,12 @@ class HiveTab(Tab):
         """Stamp of the backup of the last adoption."""
         self._port = 0
         self._server = CellLines(id="hive-server")
-        self.own = VirtualList((GLYPH_COLUMN, 0, 26, 6), id="hive-own")
-        self.versions = VirtualList((GLYPH_COLUMN, 0, 4, 5, 7, 8, 15), id="hive-versions")
-        self._note = Static(id="hive-note")
+        self.own = VirtualList((GLYPH_COLUMN, 0, 0), id="hive-own")
+        self.versions = VirtualList((GLYPH_COLUMN, 0, 3, 6, 8), id="hive-versions")
+        self._note = Static(id="hive-note", classes="note")
+        self._own_note = Static(id="hive-own-note", classes="note")
         self._people = CellLines(id="hive-people")
-        self._own_panel = Vertical(self.own, id="hive-own-panel", classes="panel")
+        self._own_panel = Vertical(self.own, self._own_note, id="hive-own-panel", classes="panel")
         self._versions_panel = Vertical(self.versions, self._note, id="hive-versions-panel", classes="panel")
         self._people_panel = Vertical(self._people, id="hive-people-panel", classes="panel")
         self._lists = Horizontal(self._own_panel, self._versions_panel, id="hive-lists")
@@ -113,9 +114,8 @@ class HiveTab(Tab):
 
     def on_mount(self) -> None:
         self._own_panel.border_title = safe(_("My adapters"))
-        self._own_panel.border_subtitle = safe(_("conversations"))
         self._versions_panel.border_title = safe(_("Versions"))
-        self._versions_panel.border_subtitle = safe(_("adapters, rank, energy kept, gain"))
+        self._versions_panel.border_subtitle = safe(_("adapters, energy kept, gain"))
         self._people_panel.border_title = safe(_("Rounds and contributors"))
         for part in (self._server, self._lists, self._people_panel):
             part.display = False
@@ -163,7 +163,7 @@ class HiveTab(Tab):
     @on(VirtualList.Highlighted)
     def _highlighted(self, message: VirtualList.Highlighted) -> None:
         message.stop()
-        self._draw_note()
+        self._draw_notes()
         self.host.refresh_footer()
 
     def on_descendant_focus(self) -> None:
@@ -183,15 +183,19 @@ class HiveTab(Tab):
             own = [panels_text.own_row(one, state, glyphs) for one in state.own]
             self.own.set_ids([row.id for row in own])
             self.own.set_rows(own)
-            versions = [panels_text.version_row(one, state, glyphs) for one in state.versions]
+            versions = [panels_text.version_row(one, glyphs) for one in state.versions]
             self.versions.set_ids([row.id for row in versions])
             self.versions.set_rows(versions)
             self._people.set_lines(panels_text.people_lines(state))
-            self._draw_note()
+            self._draw_notes()
         self.host.refresh_footer()
 
-    def _draw_note(self) -> None:
+    def _draw_notes(self) -> None:
         version = next((one for one in self.state.versions if one.version == self.versions.cursor_id), None)
+        own = self.state.adapter(self.own.cursor_id)
+        self._own_note.display = own is not None
+        if own is not None:
+            self._own_note.update(panels_text.own_note(own))
         self._note.display = version is not None
         if version is not None:
             self._note.update(panels_text.version_note(version, self.state))
