@@ -1,4 +1,5 @@
-"""The engine's processes: `python -m engine run RUN_DIR`, `serve DATA_DIR`, `watch DATA_DIR`, `deliver DATA_DIR`, `gate` and `llama`.
+"""The engine's processes: `python -m engine run RUN_DIR`, `serve DATA_DIR`, `watch DATA_DIR`, `deliver DATA_DIR`,
+`rank STORE RANK COUNT`, `gate` and `llama`.
 
 The program starts them; they communicate through journals and sockets. Output goes to `engine.log`.
 """
@@ -29,6 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     watch.add_argument("--tick", type=float, default=5.0, help="seconds between two rounds")
     sends = verbs.add_parser("deliver", help="send the alerts that wait in the workspace DATA_DIR")
     sends.add_argument("data_dir", type=Path)
+    rank = verbs.add_parser("rank", help="one of the processes that compute a training together")
+    rank.add_argument("store", type=Path, help="file in which they meet")
+    rank.add_argument("rank", type=int)
+    rank.add_argument("count", type=int)
     verbs.add_parser("llama", help="llama.cpp with the parameters on stdin")
     verbs.add_parser("gate", help="compare a joined adapter on held-out conversations, as stdin says")
     options = parser.parse_args(arguments)
@@ -37,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         return int(importlib.import_module("engine.inference.llama.process").main())
     if options.verb == "gate":
         return int(importlib.import_module("engine.hive.gate_process").main())
+    if options.verb == "rank":
+        worker = importlib.import_module("engine.training.distributed.worker")
+        return int(worker.main(options.store, options.rank, options.count))
     if options.verb == "watch":
         return int(importlib.import_module("engine.alerts.watcher").main(options.data_dir, options.tick))
     if options.verb == "deliver":

@@ -14,3 +14,11 @@ def let_waiting_threads_sleep() -> None:
     ten times slower than sleeping threads, and no faster alone.
     """
     os.environ.setdefault(WAIT_POLICY, SLEEP)
+
+
+def of_several_processes(threads: int) -> dict[str, str]:
+    """The environment of a process that computes with `threads` threads beside others on the same cores.
+
+    Each of them would otherwise start as many threads as there are cores.
+    """
+    return {"OMP_NUM_THREADS": str(threads), WAIT_POLICY: os.environ.get(WAIT_POLICY, SLEEP)}

@@ -38,7 +38,7 @@ from engine.pipeline.validate import validate_candidate
 from engine.runs.context import RunContext, RunResult
 from engine.runs.estimates import BASE_SHARE, Workload
 from engine.runs.kinds import TrainMode, TrainParams
-from engine.runs.train_flags import unused_flags
+from engine.runs.train_flags import check_processes, unused_flags
 from engine.training.native import train_native
 from engine.training.recipe import Phase, recipe_for
 from engine.training.scratch import train_scratch
@@ -62,6 +62,7 @@ def train(ctx: RunContext, params: TrainParams, *, stages_before: int = 0) -> Ru
         in_use(ctx.workspace)  # a broken models.json is reported before the work, not at its end
     mode, reason = choose_mode(ctx, params)
     ctx.log(_("mode {mode}: {reason}").format(mode=mode, reason=reason))
+    check_processes(params.nproc, mode)
     if unused := unused_flags(params, mode):
         ctx.log(
             _("--mode {mode} makes no use of {flags}").format(mode=mode, flags=_(", ").join(unused)),

@@ -179,6 +179,19 @@ def _epoch(event: e.EpochDone) -> tuple[str, str]:
     return "info", text
 
 
+def rank_lost_text(event: e.RankLost) -> str:
+    """Which process was lost, and why: short enough for a plot."""
+    if event.rank is None:
+        return _("a process was lost: {reason}").format(reason=event.reason)
+    return _("rank {rank} was lost: {reason}").format(rank=event.rank, reason=event.reason)
+
+
+def _rank_lost(event: e.RankLost) -> tuple[str, str]:
+    return "warning", _("step {step}: {words}; restart {restart} of {limit}").format(
+        step=event.step, words=rank_lost_text(event), restart=event.restarts, limit=event.limit
+    )
+
+
 def _checkpoint_failed(event: e.CheckpointFailed) -> tuple[str, str]:
     return "error", _("the checkpoint of step {step} could not be written: {reason}").format(
         step=event.step, reason=event.reason
@@ -400,6 +413,7 @@ _FORMATTERS: dict[type[Event], Callable[[Any], tuple[str, str]]] = {
     e.EpochDone: _epoch,
     e.CheckpointWritten: _checkpoint,
     e.CheckpointFailed: _checkpoint_failed,
+    e.RankLost: _rank_lost,
     e.CommandHandled: _command,
     e.RecoveryAction: _recovery,
     e.MemoryPlan: _memory_plan,

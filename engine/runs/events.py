@@ -159,6 +159,46 @@ class EpochDone(Event, frozen=True, kw_only=True):
     lr: float
 
 
+class RankHealth(msgspec.Struct, frozen=True):
+    """One process of a training with several."""
+
+    rank: int
+    """0 is the run's own process."""
+    pid: int
+    host: str
+    tokens_per_s: float
+    """While it computes, padding included."""
+    used_mb: float
+    """Its resident memory."""
+    seen: float
+    """When it last reported, in seconds since the epoch."""
+
+
+class RanksReported(Event, frozen=True, kw_only=True):
+    """The processes of a training with several, every few seconds."""
+
+    KIND: ClassVar[str] = "ranks"
+    phase: str
+    step: int
+    ranks: list[RankHealth]
+
+
+class RankLost(Event, frozen=True, kw_only=True):
+    """A process of a training with several has ended or does not answer; the step is computed again with new ones."""
+
+    KIND: ClassVar[str] = "rank lost"
+    phase: str
+    step: int
+    """The step that is computed again."""
+    rank: int | None
+    """None: unknown."""
+    pid: int | None = None
+    reason: str
+    restarts: int
+    """Losses of this phase so far; more than `limit` end the run."""
+    limit: int
+
+
 class MemoryUsage(Event, frozen=True, kw_only=True):
     """Memory in use, and the budget."""
 
@@ -391,6 +431,8 @@ EVENTS: dict[str, type[Event]] = {
         Evaluated,
         ModelSample,
         EpochDone,
+        RanksReported,
+        RankLost,
         MemoryUsage,
         CheckpointWritten,
         CheckpointFailed,

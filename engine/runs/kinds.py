@@ -113,6 +113,8 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     checkpoint_every_s: float = 60.0
     """Seconds between checkpoints: the most work that a crash can lose."""
+    nproc: int = 1
+    """Processes that train together, each on its part of every batch."""
     resume: str | None = None
     """Run to resume from its newest valid checkpoint."""
     promote: bool = True

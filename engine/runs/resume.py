@@ -12,7 +12,7 @@ from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.runs.events import RunStatus
 from engine.runs.kinds import KINDS, EvolveParams, RunKind, TrainParams
-from engine.runs.rundir import RunDir, find_run
+from engine.runs.rundir import RunDir, find_run, list_runs, summarise
 from engine.runs.spec import RunSpec, make_spec, params_of
 
 UNFINISHED = (RunStatus.DEAD, RunStatus.STOPPED, RunStatus.FAILED)
@@ -41,6 +41,20 @@ def resume_spec(run: RunDir, language: str, *, max_memory_gb: float | None = Non
     if max_memory_gb is not None:
         params = msgspec.structs.replace(params, max_memory_gb=max_memory_gb)
     return make_spec(run.workspace.root, params, language=language)
+
+
+def interrupted_run(ws: Workspace, params: TrainParams) -> RunDir | None:
+    """The newest run with these parameters, if it has not come to its end and none of them is alive."""
+
+    def comparable(one: TrainParams) -> TrainParams:
+        return msgspec.structs.replace(one, resume=None, settings={}, wait=True, scheduled=False)
+
+    for run in list_runs(ws):
+        if run.spec.kind is RunKind.TRAIN and comparable(params_of(run.spec, TrainParams)) == comparable(
+            params
+        ):
+            return run if can_resume(run.spec.kind, summarise(run).status) else None
+    return None
 
 
 def run_with_checkpoints(ws: Workspace, name: str) -> RunDir:

@@ -13,7 +13,14 @@ import msgspec
 from engine.core.i18n import _
 from engine.runs import events as e
 from engine.runs.curve import Annotation, AnnotationKind, MeanSeries, Series
-from engine.runs.event_text import cycle_text, describe, governor_text, recovery_text, status_name
+from engine.runs.event_text import (
+    cycle_text,
+    describe,
+    governor_text,
+    rank_lost_text,
+    recovery_text,
+    status_name,
+)
 from engine.runs.events import JournalRecord, RunStatus
 from engine.runs.spec import RunSpec
 from engine.runs.work import IdleTime, StageView, stage_seconds, work_done
@@ -109,6 +116,8 @@ class RunView:
         self.progress: e.Progress | None = None
         self.memory: e.MemoryUsage | None = None
         self.peak_memory_mb: float | None = None
+        self.ranks: list[e.RankHealth] = []
+        """The processes of a training with several, as they last reported."""
         self.epochs: list[e.EpochDone] = []
         self.evals: list[e.Evaluated] = []
         self.samples: list[e.ModelSample] = []
@@ -392,6 +401,12 @@ class RunView:
     def _on_funnel(self, event: e.Funnel, _t: float) -> None:
         self.funnel = event
 
+    def _on_ranks(self, event: e.RanksReported, _t: float) -> None:
+        self.ranks = event.ranks
+
+    def _on_rank_lost(self, event: e.RankLost, t: float) -> None:
+        self._annotate(rank_lost_text(event), t)
+
     def _on_verdict(self, event: e.VerdictGiven, _t: float) -> None:
         self.verdict = event
 
@@ -416,6 +431,8 @@ class RunView:
         e.CheckpointWritten: _on_checkpoint,
         e.CommandHandled: _on_command,
         e.RecoveryAction: _on_recovery,
+        e.RanksReported: _on_ranks,
+        e.RankLost: _on_rank_lost,
         e.GovernorAction: _on_governor,
         e.TrainingPlan: _on_plan,
         e.Funnel: _on_funnel,

@@ -115,7 +115,7 @@ def _measure(width: int, threads: int, measured_threads: bool) -> CpuTuning:
                 least=FEWER_THREADS_MIN_SPEEDUP,
             )
     cores = one_per_core(allowed_cores())
-    if len(cores) < len(allowed_cores()):
+    if measured_threads and len(cores) < len(allowed_cores()):
         consider(_("one thread per core"), replace(best, threads=len(cores), cores=cores), clock=wall)
     return replace(best, reason=_(", ").join(reasons))
 

@@ -81,6 +81,9 @@ class LoopState(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     """Time spent training."""
     threads: int = 1
+    """Of each process."""
+    processes: int = msgspec.field(default=1, name="nproc")
+    """Processes that compute a step together."""
     tokens_per_micro_batch: int = msgspec.field(default=0, name="tokens_per_pass")
     """Upper bound on the tokens of a micro-batch: the order of floating-point sums depends on it."""
     activation_checkpointing: bool = msgspec.field(default=False, name="recompute")

@@ -40,13 +40,21 @@ class Device:
 
 
 def choose_device(
-    width: int = 256, *, threads: int | None = None, bf16: bool | None = None, fused: bool | None = None
+    width: int = 256,
+    *,
+    threads: int | None = None,
+    bf16: bool | None = None,
+    fused: bool | None = None,
+    processes: int = 1,
 ) -> Device:
     """The device for a model of `width`; measures for 0.1 to 3 s and sets torch's thread count.
 
-    `threads`, `bf16` and `fused` override the measurement: a resumed phase computes as it began.
+    `threads`, `bf16` and `fused` override the measurement: a resumed phase computes as it began. `processes` share
+    the cores of this machine.
     """
     requested = threads or _requested_threads()
+    if processes > 1 and not requested:
+        requested = max(1, physical_cores() // processes)
     count = requested or physical_cores()
     torch.set_num_threads(count)
     if torch.cuda.is_available():

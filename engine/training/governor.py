@@ -138,7 +138,9 @@ class ResourceGovernor:
         Raises UsageProblem when the program alone exceeds the budget.
         """
         job, limit = self.job, self.budget.mb
-        used = self.memory.peak_mb()
+        own = self.memory.peak_mb()
+        # The other processes of this machine will use as much.
+        used = own * job.replicas.here
         if used > limit:
             raise UsageProblem(
                 _(
@@ -149,9 +151,9 @@ class ResourceGovernor:
             )
         if job.resumed is None and not math.isinf(limit):
             trained = sum(parameter.numel() for parameter in job.optimizer.parameters)
-            room = limit - self.buffer - STATE_BYTES * trained / 2**20
-            if not job.fit_micro_batches(self.memory, used, room):
-                fit_micro_batch(job, self.memory, used, room)
+            room = (limit - self.buffer) / job.replicas.here - STATE_BYTES * trained / 2**20
+            if not job.fit_micro_batches(self.memory, own, room):
+                fit_micro_batch(job, self.memory, own, room)
 
     # Within a step: retries after running out of memory
 

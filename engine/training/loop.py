@@ -22,6 +22,11 @@ def train(job: TrainingJob) -> LoopState:
 
     Raises Interrupted after a checkpoint when the run has to stop, RunFailed when it cannot recover.
     """
+    with job.replicas:
+        return _train(job)
+
+
+def _train(job: TrainingJob) -> LoopState:
     recipe, state = job.recipe, job.state
     governor = ResourceGovernor(job)
     retry_on_oom = governor.retry_on_oom  # retries with less memory

@@ -12,7 +12,7 @@ from engine.core.i18n import _
 from engine.machine.budget import Budget
 from engine.models.transformer import BLOCKED_ATTENTION, ModelConfig, Transformer
 from engine.runs import events
-from engine.training.batches import Batch, MicroBatch
+from engine.training.batches import MicroBatch
 from engine.training.peak_memory import PeakMemory
 from engine.training.recipe import Recipe
 from engine.training.trainer import TrainingJob
@@ -133,7 +133,7 @@ def _measured(job: TrainingJob, memory: PeakMemory, rows: int, length: int) -> f
     weights = torch.full(ids.shape, 1.0 / ids.numel())
     memory.drop_caches()
     memory.peak_mb()
-    job.accumulate(Batch([MicroBatch(ids, ids, weights, weights)], ids.numel()))
+    job.accumulate_here([MicroBatch(ids, ids, weights, weights)])
     peak = memory.peak_mb()
     job.optimizer.zero_grad()
     return peak

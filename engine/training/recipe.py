@@ -121,6 +121,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     max_memory_gb: float | None = None
     """Memory limit of the run's parameters; None: the limit of the settings."""
     seed: int = 0
+    nproc: int = 1
+    """Processes that compute the gradients of a step together; the steps are the same up to rounding."""
 
     @property
     def tokens_per_step(self) -> int:
@@ -140,6 +142,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
                 self, max_steps=None, time_budget_s=None, checkpoint_every_s=0.0, max_memory_gb=None
             )
         )
+        del fields["nproc"]
         if not self.adapter.hold:
             # Absent as in the checkpoints of trainings that could not hold to the base.
             del fields["adapter"]["hold"]
@@ -192,6 +195,7 @@ def recipe_for(
         clip=recipe.clip if params.clip is None else params.clip,
         checkpoint_every_s=params.checkpoint_every_s,
         seed=usable_seed(params.seed),
+        nproc=params.nproc,
         **rates,
     )
 
@@ -316,6 +320,7 @@ def _check(params: TrainParams) -> None:
         ("--max-steps", params.max_steps),
         ("--rank", params.rank),
         ("--alpha", params.alpha),
+        ("--nproc", params.nproc),
     ):
         if value is not None and value < 1:
             raise UsageProblem(_("{flag} must be 1 or more, not {value}").format(flag=flag, value=value))

@@ -18,19 +18,22 @@ from engine.models.ollama.running import running_models, unload_models
 from engine.models.transformer import ModelConfig, Transformer
 from engine.runs.event_text import budget_reason_text
 from engine.runs.shared_memory import TRAINING_SHARE
+from engine.runs.torchrun import processes_here
 from engine.training import checkpoint
 from engine.training.batches import BatchSource
 from engine.training.checkpoint import Checkpoint, ComputeEnvironment, LoopState
 from engine.training.devices import Device, choose_device
 from engine.training.microbatch import estimated_tokens
+from engine.training.objective import TrainableModel
 from engine.training.optim import Optimizer
 from engine.training.prefetch import Prefetcher
 from engine.training.recipe import Phase, Recipe
 from engine.training.text_stream import TextStream
-from engine.training.trainer import TrainableModel, TrainingJob
+from engine.training.trainer import OneProcess, Replicas, TrainingJob
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext
+    from engine.training.adapter_source import LoraSetup
 
 FreeMemory: TypeAlias = Callable[[float, float], bool]
 """Frees memory of the program's other processes, given the MB that a run needs and the MB of its budget;
@@ -101,7 +104,22 @@ def micro_batch_tokens(recipe: Recipe, model: Transformer, budget: Budget, resum
     """Upper bound on the tokens of a micro-batch."""
     if resumed is not None:
         return resumed.state.tokens_per_micro_batch
-    return estimated_tokens(recipe, model.config, model.parameters_count(), budget)
+    return estimated_tokens(recipe, model.config, model.parameters_count(), budget_of_one(budget, recipe))
+
+
+def budget_of_one(budget: Budget, recipe: Recipe) -> Budget:
+    """The part of a run's budget that one of its processes may use."""
+    return Budget(budget.mb / processes_here(recipe.nproc), budget.reason)
+
+
+def device_for(width: int, old: LoopState | None, recipe: Recipe) -> Device:
+    """The device of a phase for a model of `width`; a phase resumed at `old` computes as it began, with as many
+    threads if it has as many processes."""
+    here = processes_here(recipe.nproc)
+    if old is None:
+        return choose_device(width, processes=here)
+    threads = old.threads if old.processes == recipe.nproc else None
+    return choose_device(width, threads=threads, bf16=old.bf16, fused=old.fused, processes=here)
 
 
 def open_text_stream(ctx: RunContext, recipe: Recipe, files: Sequence[Path], shortest: int) -> TextStream:
@@ -139,21 +157,19 @@ def make_job(
     resumed: Checkpoint | None,
     device: Device | None = None,
     kind: type[TrainingJob] = TrainingJob,
+    lora: LoraSetup | None = None,
 ) -> TrainingJob:
     """The job of a phase, of class `kind`: new, or resumed exactly at `resumed`.
 
-    `device` is the one the model was loaded for; None: chosen here. Raises BadInput when `resumed` belongs to
+    `device` is the one the model was loaded for; None: chosen here. `lora` is how another process loads an adapter.
+    Raises BadInput when `resumed` belongs to
     other data, other settings or another model.
     """
     old = resumed.state if resumed is not None else None
     if note := set_cpu_affinity(ctx.settings.cpu_affinity):
         ctx.log(note)
     if device is None:
-        device = (
-            choose_device(model.config.dim)
-            if old is None
-            else choose_device(model.config.dim, threads=old.threads, bf16=old.bf16, fused=old.fused)
-        )
+        device = device_for(model.config.dim, old, recipe)
     model.to(device.name).train()
     if isinstance(model, Transformer):
         model.model.fused = device.fused
@@ -165,6 +181,7 @@ def make_job(
         max_steps=min(planned, recipe.max_steps or planned),
         peak_lr=recipe.lr,
         threads=device.threads,
+        processes=recipe.nproc,
         bf16=device.bf16,
         fused=device.fused,
         tokens_per_micro_batch=max_tokens,
@@ -181,6 +198,14 @@ def make_job(
         except (RuntimeError, KeyError) as problem:
             raise BadInput(_("the checkpoint belongs to another model"), path=resumed.path) from problem
         optimizer.peak = state.peak_lr
+        if state.processes != recipe.nproc:
+            ctx.log(
+                _(
+                    "the checkpoint was computed by {old} processes, these are {new}: further steps may differ in "
+                    "their last digits"
+                ).format(old=state.processes, new=recipe.nproc)
+            )
+            state.processes, state.threads = recipe.nproc, device.threads
         ctx.log(_("resuming from step {step}: {path}").format(step=state.step, path=resumed.path))
         if resumed.origin not in (ComputeEnvironment(), ComputeEnvironment.here()):
             ctx.log(
@@ -210,6 +235,7 @@ def make_job(
         optimizer=optimizer,
         batches=batches,
         device=device,
+        replicas=_replicas(ctx, recipe, device, model, lora),
         general=list(general),
         checkpoints=ctx.run_dir.checkpoints,
         state=state,
@@ -218,6 +244,17 @@ def make_job(
         resumed=resumed.path if resumed is not None else None,
         rng=resumed.rng if resumed is not None else None,
     )
+
+
+def _replicas(
+    ctx: RunContext, recipe: Recipe, device: Device, model: TrainableModel, lora: LoraSetup | None
+) -> Replicas:
+    if recipe.nproc == 1:
+        return OneProcess()
+    # torch.distributed takes as long to import as a small phase to train.
+    from engine.training.distributed.open import open_ranks
+
+    return open_ranks(ctx.run_dir, recipe.nproc, device, model, lora)
 
 
 def _check_unchanged(state: LoopState, data_sha256: str, settings_sha256: str, path: Path) -> None:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from engine.core.i18n import _
 from engine.machine.budget import Budget
-from engine.models.transformer import Transformer
 from engine.runs.events import RecoveryAction
 from engine.training.batches import Batch, BatchSource, MicroBatch
 from engine.training.checkpoint import LoopState
 from engine.training.devices import Device
+from engine.training.objective import Objective, TrainableModel
 from engine.training.optim import Optimizer
 from engine.training.peak_memory import PeakMemory
 from engine.training.recipe import Recipe
@@ -27,13 +25,8 @@ from engine.training.rng_state import RngStates
 from engine.training.text_stream import Tokens, general_windows
 
 if TYPE_CHECKING:
-    from engine.models.adapters import AdapterModel
     from engine.runs.context import RunContext
     from engine.training.samples import ModelSamples
-
-TrainableModel: TypeAlias = "Transformer | AdapterModel"
-"""The trained model: a whole model, or an adapter on a frozen one."""
-
 
 EVAL_TOKENS = 4096
 """Default number of tokens per forward pass of an evaluation."""
@@ -51,9 +44,50 @@ class MeasuredWork:
     """Seconds of one evaluation."""
 
 
+class Replicas(Protocol):
+    """The processes that compute the gradients of a batch together, with the same model. This one alone has the optimizer, the data, the journal and the checkpoints.
+
+    Used as a context manager: the other processes end with the block.
+    """
+
+    @property
+    def count(self) -> int:
+        """Processes, this one included."""
+
+    @property
+    def here(self) -> int:
+        """Those on this machine, which share its memory and its cores."""
+
+    def accumulate(self, job: TrainingJob, parts: Sequence[MicroBatch]) -> float:
+        """Adds the gradients of `parts` to the parameters of `job.model`; returns their reported loss.
+
+        Raises MemoryError when one process has run out of memory, RunFailed when processes end again and again.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *problem: object) -> None: ...
+
+
+class OneProcess:
+    """This process computes every batch alone."""
+
+    count = here = 1
+
+    def accumulate(self, job: TrainingJob, parts: Sequence[MicroBatch]) -> float:
+        return job.accumulate_here(parts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None: ...
+
+
 @dataclass
 class TrainingJob:
     """Everything that the training loop works with."""
+
+    OBJECTIVE: ClassVar[type[Objective]] = Objective
 
     ctx: RunContext
     recipe: Recipe
@@ -76,7 +110,13 @@ class TrainingJob:
     """Tokens per forward pass of an evaluation."""
     samples: ModelSamples | None = None
     """What the model writes during the phase; None: nothing."""
+    replicas: Replicas = field(default_factory=OneProcess)
+    """The processes that compute gradients, this one included."""
+    objective: Objective = field(init=False)
     log_rows: list[dict[str, float | int | None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.objective = self.OBJECTIVE(self.device)
 
     @property
     def unit(self) -> str:
@@ -88,14 +128,18 @@ class TrainingJob:
         """Share of the steps between two evaluations."""
         return self.recipe.eval_every
 
+    @property
+    def dropout_seed(self) -> int | None:
+        """Seed of the next step's dropout; None: the model has none."""
+        return None
+
     def accumulate(self, batch: Batch) -> float:
         """Adds the gradients of a whole batch to the parameters; returns its reported loss in nats per byte."""
-        reported = torch.zeros((), device=self.device.name)
-        for part in batch.micro_batches:
-            losses, more = self._objective(part)
-            torch.autograd.backward((losses * part.weights.to(losses.device)).sum() + more)
-            reported += (losses.detach() * part.report_weights.to(losses.device)).sum()
-        return float(reported)
+        return self.replicas.accumulate(self, batch.micro_batches)
+
+    def accumulate_here(self, parts: Sequence[MicroBatch]) -> float:
+        """`accumulate` of some micro-batches, computed by this process alone."""
+        return self.objective.accumulate(self.model, parts, seed=self.dropout_seed)
 
     def fit_micro_batches(self, memory: PeakMemory, used_mb: float, room_mb: float) -> bool:
         """Before the first step: sets the micro-batches to the largest that fit into `room_mb`, where the job has a
@@ -123,23 +167,7 @@ class TrainingJob:
 
     def loss_of(self, batch: Batch) -> float:
         """The reported loss of a batch under the current weights. Call it without gradients."""
-        return sum(
-            float((self._losses(part) * part.report_weights.to(self.device.name)).sum())
-            for part in batch.micro_batches
-        )
-
-    def _objective(self, part: MicroBatch) -> tuple[Tensor, Tensor | float]:
-        """(loss of each prediction, `(windows, length)`; what a job minimises besides their weighted sum)."""
-        return self._losses(part), 0.0
-
-    def _losses(self, part: MicroBatch) -> Tensor:
-        """Loss of each prediction, `(windows, length)`."""
-        with self.device.autocast():
-            logits = self.model(part.ids.to(self.device.name))
-        flat = F.cross_entropy(
-            logits.float().flatten(0, 1), part.targets.to(self.device.name).flatten(), reduction="none"
-        )
-        return flat.view(part.targets.shape)
+        return self.objective.loss_of(self.model, batch.micro_batches)
 
     @torch.no_grad()
     def evaluate(self, limit: int) -> float | None:
@@ -155,7 +183,9 @@ class TrainingJob:
         for windows in _equal_length_batches(general_windows(self.general, length, limit), self.eval_tokens):
             tokens = torch.from_numpy(windows.astype("int64"))
             empty = tokens.new_zeros(0)
-            losses = self._losses(MicroBatch(tokens[:, :-1], tokens[:, 1:], empty, empty))
+            losses = self.objective.losses(
+                self.model, MicroBatch(tokens[:, :-1], tokens[:, 1:], empty, empty)
+            )
             total += float(losses.sum())
             count += losses.numel()
         return total / count if count and math.isfinite(total) else None

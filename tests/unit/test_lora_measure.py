@@ -22,6 +22,7 @@ from engine.training.lora import measure
 from engine.training.lora.data import LoraBatches, RowLayout
 from engine.training.lora.fit import fit_to_budget
 from engine.training.lora.job import LoraJob, affordable_evaluations, affordable_windows
+from engine.training.objective import TrainableModel
 from engine.training.recipe import LoraSettings, Phase, recipe_for
 from engine.training.setup import make_job
 from tests.unit.test_lora_data import adapter_model, recipe, windows
@@ -59,13 +60,13 @@ class ScriptedMemory:
 
     def __init__(self, job: LoraJob, per_token: float, monkeypatch: pytest.MonkeyPatch) -> None:
         self.job, self.per_token, self.tokens, self.returned = job, per_token, 0, False
-        losses = job._losses
+        losses = job.objective.losses
 
-        def watched(part: MicroBatch) -> torch.Tensor:
+        def watched(model: TrainableModel, part: MicroBatch) -> torch.Tensor:
             self.tokens = part.ids.numel()
-            return losses(part)
+            return losses(model, part)
 
-        monkeypatch.setattr(job, "_losses", watched)
+        monkeypatch.setattr(job.objective, "losses", watched)
         monkeypatch.setattr(measure, "keep_freed_memory", lambda *, keep: setattr(self, "returned", not keep))
 
     def drop_caches(self) -> None:
@@ -112,14 +113,14 @@ def test_a_short_budget_costs_the_mildest_slowdown_that_fits(
 
 def test_a_failed_allocation_counts_as_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = job(tmp_path)
-    losses = made._losses
+    losses = made.objective.losses
 
-    def greedy(part: MicroBatch) -> torch.Tensor:
+    def greedy(model: TrainableModel, part: MicroBatch) -> torch.Tensor:
         if part.joined > 2:
             raise MemoryError
-        return losses(part)
+        return losses(model, part)
 
-    monkeypatch.setattr(made, "_losses", greedy)
+    monkeypatch.setattr(made.objective, "losses", greedy)
     memory: Any = ScriptedMemory(made, 0.01, monkeypatch)
     made.fit_micro_batches(memory, 100.0, 350.0)
     assert all(part.joined <= 2 for part in made.batches.batch_at(0, 2).micro_batches)

@@ -20,6 +20,7 @@ from engine.runs.events import CheckpointWritten, Evaluated, GovernorAction, Ste
 from engine.training import checkpoint, governor
 from engine.training.batches import ScratchBatches
 from engine.training.control import apply_setting
+from engine.training.objective import Objective
 from engine.training.optim import Optimizer
 from engine.training.scratch import model_config, train_scratch
 from engine.training.text_files import general_tail
@@ -132,14 +133,14 @@ def test_one_failed_allocation_does_not_change_the_run(
 def test_an_evaluation_that_does_not_fit_uses_smaller_batches(
     tmp_path: Path, clean: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = TrainingJob._losses
+    losses = Objective.losses
 
-    def greedy(job: TrainingJob, part: Any) -> Any:
+    def greedy(objective: Objective, model: Any, part: Any) -> Any:
         if not torch.is_grad_enabled() and part.ids.numel() > 128:
             raise MemoryError
-        return losses(job, part)
+        return losses(objective, model, part)
 
-    monkeypatch.setattr(TrainingJob, "_losses", greedy)
+    monkeypatch.setattr(Objective, "losses", greedy)
     monkeypatch.setattr(governor, "MIN_EVAL_TOKENS", 64)
     small = run(tmp_path, "small")
     expected = [event.loss for event in events(clean, Evaluated)]

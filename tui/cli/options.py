@@ -176,6 +176,13 @@ CHECKPOINT_EVERY = Option(
     field="checkpoint_every_s",
     help=N_("Seconds between checkpoints."),
 )
+NPROC = Option(
+    name="nproc",
+    type=int,
+    default=1,
+    least=1,
+    help=N_("Processes that train together, each on its part of every batch; torchrun sets it itself."),
+)
 DETACH = Option(
     name="detach",
     type=bool,
@@ -308,6 +315,7 @@ TRAIN_OPTIONS: tuple[Option, ...] = (
         convert=_seconds,
         help=N_("Time limit of the training in minutes."),
     ),
+    NPROC,
     LR,
     Option(name="clip", type=float, least=0.0, help=N_("Largest gradient norm; 0 turns clipping off.")),
     Option(

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from engine.core.i18n import _
 from engine.models.adapters import AdapterModel
-from engine.training.batches import Batch, MicroBatch
+from engine.training.adapter_objective import LoraObjective
 from engine.training.lora.data import LoraBatches, RowLayout
 from engine.training.lora.measure import StepTime, fit_step, surely_fits, time_step
 from engine.training.peak_memory import PeakMemory
@@ -39,6 +38,8 @@ GeneralWindow = tuple[list[int], int]
 @dataclass
 class LoraJob(TrainingJob):
     """The job of the `lora` phase. A step depends on the batch number and the adapter alone."""
+
+    OBJECTIVE = LoraObjective
 
     windows: list[GeneralWindow] = field(default_factory=list)
     """Windows of the general set; empty: no evaluation."""
@@ -95,38 +96,10 @@ class LoraJob(TrainingJob):
     def eval_every(self) -> float:
         return 1 / self.evaluations if self.evaluations else super().eval_every
 
-    def accumulate(self, batch: Batch) -> float:
-        # Seeds dropout by batch number, so that a resumed run drops the same units.
-        torch.manual_seed((self.recipe.seed % 2**32 << 32) + self.state.batches_drawn)
-        return super().accumulate(batch)
-
-    def _objective(self, part: MicroBatch) -> tuple[Tensor, Tensor | float]:
-        """Adds the divergence of the adapter from its base where nothing is answered: the adapter is to change answers
-        alone (docs/adr/0008)."""
-        if part.hold_weights is None:
-            return self._losses(part), 0.0
-        assert isinstance(self.model, AdapterModel)
-        device = self.device.name
-        positions = None if part.positions is None else part.positions.to(device)
-        weights = part.hold_weights.to(device)
-        losses, drift = self.model.losses_and_drift(
-            part.ids.to(device),
-            part.targets.to(device),
-            (part.weights != 0).to(device),
-            weights != 0,
-            positions,
-            joined=part.joined > 0,
-        )
-        return losses, (drift * weights).sum()
-
-    def _losses(self, part: MicroBatch) -> Tensor:
-        assert isinstance(self.model, AdapterModel)
-        device = self.device.name
-        positions = None if part.positions is None else part.positions.to(device)
-        mask = (part.weights != 0) | (part.report_weights != 0)
-        return self.model.losses(
-            part.ids.to(device), part.targets.to(device), mask.to(device), positions, joined=part.joined > 0
-        )
+    @property
+    def dropout_seed(self) -> int:
+        # Of the batch, so that a resumed run drops the same units.
+        return (self.recipe.seed % 2**32 << 32) + self.state.batches_drawn
 
     @torch.no_grad()
     def evaluate(self, limit: int) -> float | None:

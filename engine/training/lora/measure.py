@@ -15,7 +15,7 @@ from engine.core.i18n import _
 from engine.models.losses import CHUNK_BYTES
 from engine.runs import events
 from engine.training.autotune import keep_freed_memory
-from engine.training.batches import Batch, MicroBatch
+from engine.training.batches import MicroBatch
 from engine.training.peak_memory import PeakMemory
 from engine.training.trainer import TrainingJob
 
@@ -146,7 +146,7 @@ def _peak_mb(job: TrainingJob, memory: PeakMemory, part: MicroBatch) -> float:
     memory.drop_caches()
     memory.peak_mb()
     try:
-        job.accumulate(Batch([part], part.ids.numel()))
+        job.accumulate_here([part])
         return memory.peak_mb()
     except (MemoryError, RuntimeError) as problem:
         if not is_out_of_memory(problem):

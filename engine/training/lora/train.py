@@ -16,13 +16,14 @@ from engine.core.i18n import _
 from engine.corpus.dataset import read_dataset
 from engine.machine.budget import Budget
 from engine.machine.cgroup import cgroup_memory_limit
-from engine.models.adapters import AdapterModel, attach_adapter, new_adapter, save_adapter
+from engine.models.adapters import AdapterModel, save_adapter
 from engine.models.base_models import BaseModel, adapter_card
 from engine.models.card import Lineage, ModelCard
-from engine.models.hf import check_four_bit, load_base, load_chat_template
+from engine.models.hf import check_four_bit, load_chat_template
 from engine.models.token_bytes import token_bytes
+from engine.training.adapter_source import LoraSetup, LoraSource
 from engine.training.checkpoint import Checkpoint
-from engine.training.devices import Device, choose_device
+from engine.training.devices import Device
 from engine.training.loop import train
 from engine.training.lora.data import LoraBatches, RowLayout, render_windows
 from engine.training.lora.fit import LoraFit, fit_to_budget, token_mb, weights_mb
@@ -40,7 +41,14 @@ from engine.training.recipe import CurriculumStage, Recipe, as_begun
 from engine.training.replay import replay_counts_for
 from engine.training.samples import ModelSamples, adapter_samples, expected_seconds
 from engine.training.scratch import combined_sha256
-from engine.training.setup import FreeMemory, find_resume_checkpoint, make_job, memory_budget
+from engine.training.setup import (
+    FreeMemory,
+    budget_of_one,
+    device_for,
+    find_resume_checkpoint,
+    make_job,
+    memory_budget,
+)
 from engine.training.text_files import languages_of
 from engine.training.token_windows import TokenWindows
 
@@ -92,17 +100,21 @@ def train_lora(
     """
     budget = memory_budget(ctx, recipe, free_memory)
     resumed = find_resume_checkpoint(ctx, recipe, resume)
-    inputs = _prepare_inputs(ctx, recipe, base, dataset, general, budget, resumed, question)
+    inputs = _prepare_inputs(
+        ctx, recipe, base, dataset, general, budget_of_one(budget, recipe), resumed, question
+    )
     # Frees the tokenizer: one of 150,000 entries takes 240 MB and is not needed any more.
     PeakMemory(inputs.device.name).drop_caches()
     recipe, fit = inputs.recipe, inputs.fit
-    model = load_base(base, fit.dtype, four_bit=fit.four_bit, device=inputs.device.name)
-    peft = (
-        attach_adapter(model, base.adapter, trainable=True)
-        if base.adapter is not None
-        else new_adapter(model, recipe.adapter, recipe.seed)
+    source = LoraSource(
+        base,
+        format=str(fit.dtype).removeprefix("torch."),
+        four_bit=fit.four_bit,
+        context=fit.context,
+        adapter=recipe.adapter,
+        seed=recipe.seed,
     )
-    adapter_model = AdapterModel(peft, fit.context)
+    adapter_model, peft = source.open(inputs.device.name)
     ctx.log(
         _("adapter of {parameters:.2f} M parameters on {base} with {size:.0f} M").format(
             parameters=adapter_model.parameters_count() / 1e6, base=base.name, size=base.parameters / 1e6
@@ -122,6 +134,7 @@ def train_lora(
         resumed=resumed,
         device=inputs.device,
         kind=LoraJob,
+        lora=LoraSetup(source, layout is RowLayout.JOINED, int(inputs.data.lengths.max())),
     )
     assert isinstance(job, LoraJob)
     job.windows, job.evaluations = inputs.general, inputs.evaluations
@@ -191,11 +204,7 @@ def _prepare_inputs(
     """Device, format and window that fit the budget, and the rendered conversations."""
     old = resumed.state if resumed is not None else None
     width = base.dimensions.hidden
-    device = (
-        choose_device(width)
-        if old is None
-        else choose_device(width, threads=old.threads, bf16=old.bf16, fused=old.fused)
-    )
+    device = device_for(width, old, recipe)
     four_bit = _four_bit(ctx, recipe, base, device.name)
     chat = load_chat_template(base)
     if chat.is_fallback:

@@ -29,6 +29,7 @@ def _train(values: Values) -> None:
     import msgspec
 
     from engine.core.i18n import language
+    from engine.runs import torchrun
     from engine.runs.kinds import TrainParams
     from engine.runs.spec import make_spec
     from tui.cli.run_output import run_command
@@ -46,10 +47,60 @@ def _train(values: Values) -> None:
     }
     if streaming is not None and params.get("context") is None:
         params["context"] = streaming.context
+    if torchrun.started_by_torchrun():
+        _check_torchrun(values)
+        params["nproc"] = torchrun.world_size()
     asked = msgspec.convert(params, TrainParams)
     _check_flags(asked, base)
+    if torchrun.started_by_torchrun():
+        raise typer.Exit(_train_in_torchrun(ws, asked))
     spec = make_spec(ws.root, asked, language=language())
     raise typer.Exit(run_command(ws, spec, detach=values["detach"]))
+
+
+def _check_torchrun(values: Values) -> None:
+    """Raises UsageProblem for flags that contradict torchrun."""
+    from engine.core.errors import UsageProblem
+    from engine.runs import torchrun
+
+    if values["detach"]:
+        raise UsageProblem(_("--detach does not work under torchrun, which waits for its processes"))
+    if values["nproc"] not in (1, torchrun.world_size()):
+        raise UsageProblem(
+            _("--nproc {nproc} contradicts torchrun, which has started {count} processes").format(
+                nproc=values["nproc"], count=torchrun.world_size()
+            ),
+            hint=f"torchrun --nproc-per-node {values['nproc']} --no-python h2q-tui train",
+        )
+
+
+def _train_in_torchrun(ws: Workspace, asked: TrainParams) -> int:
+    """A process of torchrun: the first one is the run, the others compute for it. Returns the exit code.
+
+    When torchrun has started all processes again, the run is resumed from its newest checkpoint.
+    """
+    from importlib import import_module
+
+    from engine.core.errors import RunFailed
+    from engine.core.i18n import language
+    from engine.runs import torchrun
+    from engine.runs.resume import interrupted_run, resume_spec
+    from engine.runs.spec import make_spec
+    from tui.cli.run_output import run_command
+
+    worker = import_module("engine.training.distributed.worker")
+    if torchrun.rank() > 0:
+        return int(worker.serve_torchrun())
+    earlier = interrupted_run(ws, asked) if torchrun.restarts() > 0 else None
+    spec = (
+        make_spec(ws.root, asked, language=language())
+        if earlier is None
+        else resume_spec(earlier, language())
+    )
+    code = run_command(ws, spec)
+    if code != RunFailed.exit_code:
+        worker.release_torchrun()
+    return code
 
 
 def _check_output(values: Values) -> None:
@@ -70,13 +121,14 @@ def _check_flags(params: TrainParams, base: ModelPlace | None) -> None:
     from engine.core.errors import UsageProblem
     from engine.models.adapter_settings import check_continued
     from engine.models.resolve import ModelKind
-    from engine.runs.train_flags import unused_flags
+    from engine.runs.train_flags import check_processes, unused_flags
 
     if unused := unused_flags(params, params.mode):
         raise UsageProblem(
             _("--mode {mode} makes no use of {flags}").format(mode=params.mode, flags=_(", ").join(unused)),
             hint=f"h2q-tui train --mode {params.mode}",
         )
+    check_processes(params.nproc, params.mode)
     if base is not None and base.kind is ModelKind.ADAPTER and base.folder is not None and not params.resume:
         check_continued(base.folder, params)
 

@@ -1,0 +1,186 @@
+"""Several processes train together: the same steps as one process, also after a process is killed or another number
+of them resumes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.core.errors import Interrupted, RunFailed, UsageProblem
+from engine.runs.context import RunContext
+from engine.runs.control import Request
+from engine.runs.events import CommandHandled, RankLost, RanksReported, RunStatus, StatusChanged, Step
+from engine.runs.kinds import TrainMode
+from engine.runs.train_flags import check_processes
+from engine.training.control import handle_commands
+from engine.training.distributed.open import check_device
+from engine.training.distributed.processes import SpawnedProcesses
+from engine.training.recipe import Recipe
+from engine.training.scratch import train_scratch
+from engine.training.trainer import TrainingJob
+from tests.unit.training_run import events, new_run, text_file, tiny
+
+STEPS = 9
+CLOSE = 1e-4
+"""Difference of two losses that only the order of sums explains."""
+
+
+def recipe(nproc: int) -> Recipe:
+    return msgspec.structs.replace(
+        tiny(),
+        nproc=nproc,
+        max_steps=STEPS,
+        epochs=99,
+        checkpoint_every_s=1e9,
+        curriculum=tiny().curriculum[1:],
+    )
+
+
+def train(ctx: RunContext, nproc: int, resume: RunContext | None = None) -> RunContext:
+    root = ctx.workspace.root.parent
+    text = root / "a.txt"
+    train_scratch(
+        ctx,
+        recipe(nproc),
+        [text if text.exists() else text_file(root)],
+        name="m",
+        out=ctx.workspace.root / "m",
+        resume=resume.run_dir.path if resume is not None else None,
+    )
+    return ctx
+
+
+def losses(*runs: RunContext) -> list[float | None]:
+    found = {event.step: event.loss for ctx in runs for event in events(ctx, Step)}
+    assert list(found) == list(range(1, STEPS + 1))
+    return list(found.values())
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[float | None]:
+    """The losses of one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        every_step(patch)
+        return losses(train(new_run(tmp_path_factory.mktemp("alone") / "run"), 1))
+
+
+def every_step(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
+    patch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def in_every_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    every_step(monkeypatch)
+
+
+def before_step(patch: pytest.MonkeyPatch, act: Callable[[TrainingJob], None]) -> None:
+    def acting(job: TrainingJob, saver: object) -> bool:
+        act(job)
+        return handle_commands(job, saver)  # type: ignore[arg-type]
+
+    patch.setattr("engine.training.loop.handle_commands", acting)
+
+
+def kill_rank(job: TrainingJob) -> None:
+    (rank,) = job.replicas.processes._children  # type: ignore[attr-defined]
+    os.kill(rank.pid, signal.SIGKILL)
+
+
+def test_a_killed_rank_is_replaced_and_a_pause_changes_no_loss(
+    tmp_path: Path, alone: list[float | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def act(job: TrainingJob) -> None:
+        commands = job.ctx.commands
+        if job.state.step == 2:
+            commands.handle(Request("pause"))
+            threading.Timer(0.2, lambda: commands.handle(Request("resume"))).start()
+        if job.state.step == 4:
+            kill_rank(job)
+
+    before_step(monkeypatch, act)
+    together = train(new_run(tmp_path / "run"), 2)
+    assert losses(together) == pytest.approx(alone, abs=CLOSE)
+    (lost,) = events(together, RankLost)
+    assert (lost.step, lost.rank, lost.restarts, lost.reason) == (5, 1, 1, "killed by SIGKILL")
+    assert [event.name for event in events(together, CommandHandled)] == ["pause", "resume"]
+    statuses = [event.status for event in events(together, StatusChanged)]
+    assert statuses == [RunStatus.PAUSED, RunStatus.RUNNING]
+    report = events(together, RanksReported)[0]
+    assert [one.rank for one in report.ranks] == [0, 1]
+    assert report.ranks[0].pid == os.getpid() != report.ranks[1].pid
+    assert all(one.tokens_per_s > 0 and one.used_mb > 50 for one in report.ranks)
+
+
+def test_two_ranks_resume_as_one_process_and_as_two_again(
+    tmp_path: Path, alone: list[float | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = [3]
+    before_step(monkeypatch, lambda job: job.ctx.commands.signal() if job.state.step == stop[0] else None)
+    two, one, again = (new_run(tmp_path / name) for name in ("two", "one", "again"))
+    with pytest.raises(Interrupted):
+        train(two, 2)
+    stop[0] = 6
+    with pytest.raises(Interrupted):
+        train(one, 1, resume=two)
+    stop[0] = -1
+    train(again, 2, resume=one)
+    assert losses(two, one, again) == pytest.approx(alone, abs=CLOSE)
+
+
+@pytest.mark.long
+def test_a_rank_that_is_lost_again_and_again_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_step(monkeypatch, lambda job: kill_rank(job) if job.state.step == 4 else None)
+    monkeypatch.setattr(SpawnedProcesses, "restarts", 0)
+    ctx = new_run(tmp_path / "run")
+    with pytest.raises(RunFailed, match=r"step 5: rank 1 of 2 was lost \(killed by SIGKILL\)"):
+        train(ctx, 2)
+    assert len(events(ctx, Step)) == 4 and events(ctx, RankLost) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "here", "words"),
+    [
+        ("cpu", 0, 2, ""),
+        ("cuda", 2, 2, ""),
+        ("cuda", 1, 2, "needs a GPU for each process, and this machine has 1"),
+        ("mps", 0, 2, "works on processors and on CUDA, not on mps"),
+        ("xpu", 0, 2, "works on processors and on CUDA, not on xpu"),
+    ],
+)
+def test_devices_that_several_processes_cannot_use_are_refused(
+    device: str, gpus: int, here: int, words: str
+) -> None:
+    if not words:
+        check_device(device, gpus, here)
+        return
+    with pytest.raises(UsageProblem, match=words):
+        check_device(device, gpus, here)
+
+
+@pytest.mark.parametrize(
+    ("nproc", "mode", "words"),
+    [
+        (1, TrainMode.MESSAGE, ""),
+        (2, TrainMode.NATIVE, ""),
+        (3, TrainMode.NATIVE, "more than the 2 cores"),
+        (2, TrainMode.MESSAGE, "trains nothing"),
+    ],
+)
+def test_processes_that_would_not_help_are_refused(
+    monkeypatch: pytest.MonkeyPatch, nproc: int, mode: TrainMode, words: str
+) -> None:
+    monkeypatch.setattr("engine.runs.train_flags.allowed_cores", lambda: [0, 1])
+    if not words:
+        check_processes(nproc, mode)
+        return
+    with pytest.raises(UsageProblem, match=words):
+        check_processes(nproc, mode)
