@@ -87,6 +87,16 @@ _EVERYWHERE = actions_of(
         "h2q-tui models fetch smollm2",
         help=N_("Downloads a small base model with pip, after asking: the only step that needs a network."),
     ),
+    AppAction(
+        "check_machine",
+        "V",
+        N_("check this machine"),
+        _E,
+        "h2q-tui check",
+        help=N_(
+            "Machine, programs and workspace: what is wrong, and what helps; f makes a change after asking."
+        ),
+    ),
     AppAction("settings", "S", N_("settings"), _E, help=N_("Language, theme, signs, memory budget, keys.")),
     AppAction(
         "redraw",

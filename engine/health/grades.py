@@ -13,7 +13,7 @@ import msgspec
 
 from engine.core.errors import H2QError, error_text
 from engine.core.filenames import shell_command
-from engine.core.i18n import _
+from engine.core.i18n import N_, _
 from engine.core.paths import Workspace
 
 R = TypeVar("R")
@@ -26,6 +26,10 @@ class Grade(StrEnum):
     FAIL = "fail"
     UNKNOWN = "unknown"
     """It could not be read here; the detail says why."""
+
+
+GRADE_NAMES = {"pass": N_("pass"), "warn": N_("warn"), "fail": N_("FAIL"), "unknown": N_("not known")}
+"""What is shown of each grade, marked for the catalogs."""
 
 
 class Fix(msgspec.Struct, frozen=True, kw_only=True):

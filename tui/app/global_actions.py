@@ -14,6 +14,7 @@ from tui.app import onboarding
 from tui.screens.ask import Confirm
 from tui.screens.fetch_model import FetchModel, offered_model
 from tui.screens.help import KeysSheet
+from tui.screens.machine_check import MachineCheck
 from tui.terminal.capabilities import has_job_control
 
 if TYPE_CHECKING:
@@ -145,6 +146,10 @@ class GlobalActions:
             self.app.screen.minimize()
         elif focused is not None:
             self.app.screen.maximize(focused)
+
+    def action_check_machine(self) -> None:
+        """The sheet of the preflight."""
+        self.app.push_screen(MachineCheck(self.host.workspace, read_only=self.host.read_only))
 
     def action_settings(self) -> None:
         names = sorted(self.app.available_themes)

@@ -26,6 +26,7 @@ LOOKING = frozenset(
         "go_end",
         "enlarge",
         "refresh",
+        "check_machine",
         "copy",
         "redraw",
         "suspend",

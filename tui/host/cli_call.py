@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 
 from engine.core.errors import RunFailed
 from engine.core.i18n import language
 from engine.core.paths import Workspace
+from tui.host.shutdown import uninterruptible
 
 
-async def cli_json(workspace: Workspace, *words: str) -> bytes:
+async def cli_json(workspace: Workspace, *words: str, codes: tuple[int, ...] = (0,)) -> bytes:
     """The JSON that `h2q-tui … --json` prints. Ends the process when the caller is cancelled.
 
-    Raises RunFailed with the last line of the command's standard error, and OSError.
+    Raises RunFailed with the last line of the command's standard error for an exit code that is not in `codes`, and
+    OSError.
     """
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tui.cli.main",
-        "--lang",
-        language(),
-        *words,
-        "--json",
-        "--data-dir",
-        str(workspace.root),
+        *_command(workspace, *words),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -34,7 +29,31 @@ async def cli_json(workspace: Workspace, *words: str) -> bytes:
     except asyncio.CancelledError:
         process.kill()
         raise
-    if process.returncode:
-        lines = err.decode("utf-8", "replace").strip().splitlines()
-        raise RunFailed(lines[-1] if lines else str(process.returncode))
+    if process.returncode not in codes:
+        raise _failure(err, process.returncode)
     return out
+
+
+def change_json(workspace: Workspace, *words: str, codes: tuple[int, ...] = (0,)) -> bytes:
+    """As `cli_json`, for a command that changes something: the program does not end before it. Called in a thread.
+
+    Raises UsageProblem in a read-only app.
+    """
+    with uninterruptible():
+        done = subprocess.run(_command(workspace, *words), stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode not in codes:
+        raise _failure(done.stderr, done.returncode)
+    return done.stdout
+
+
+def _command(workspace: Workspace, *words: str) -> tuple[str, ...]:
+    return (
+        *(sys.executable, "-m", "tui.cli.main", "--lang", language()),
+        *words,
+        *("--json", "--data-dir", str(workspace.root)),
+    )
+
+
+def _failure(stderr: bytes, code: int | None) -> RunFailed:
+    lines = stderr.decode("utf-8", "replace").strip().splitlines()
+    return RunFailed(lines[-1] if lines else str(code))

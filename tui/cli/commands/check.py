@@ -15,7 +15,6 @@ from tui.cli.options import Option
 if TYPE_CHECKING:
     from engine.health.grades import CheckResult, Fix
 
-GRADES = {"pass": N_("pass"), "warn": N_("warn"), "fail": N_("FAIL"), "unknown": N_("not known")}
 
 _AGREED = Option(
     name="yes",
@@ -65,8 +64,10 @@ def _require_known(option: str, given: list[str], ids: list[str]) -> None:
 
 
 def _print(item: CheckResult) -> None:
+    from engine.health.grades import GRADE_NAMES
+
     hint = f" → {item.hint}" if item.hint else ""
-    grade = _(GRADES[item.grade])
+    grade = _(GRADE_NAMES[item.grade])
     output.echo(f"{colon(f'{grade:<9} {item.name}', item.detail)}{hint}")
 
 
