@@ -26,6 +26,7 @@ class SettingInfo:
 
     Attributes:
         title: label of its row in the settings sheet; "": it has no row.
+        group: heading under which its row stands; "": that of the row before.
         help: one sentence for the row.
         values: values in the order of the arrow keys.
         labels: text for each of `values`; empty: the value itself.
@@ -40,6 +41,7 @@ class SettingInfo:
     unit: str = ""
     training: bool = False
     frozen: bool = False
+    group: str = ""
 
 
 def _counts(zero: str, *values: int) -> dict[str, Any]:
@@ -61,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "language / 语言",
             N_("auto: from the terminal's locale (LC_ALL, LC_MESSAGES, LANG)"),
             ("auto", "en", "zh"),
+            group=N_("Look"),
         ),
     ] = "auto"
     theme: Annotated[
@@ -92,6 +95,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             N_("the most memory that a run and its children may use; the machine may allow less"),
             (*(n / 2 for n in range(1, 33)), 24.0, 32.0, 48.0, 64.0),
             unit="GB",
+            group=N_("Memory and machine"),
         ),
     ] = 4.0
     memory_buffer_gb: Annotated[
@@ -237,11 +241,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(ge=0.1, le=600),
         SettingInfo(
-            N_("record every"),
+            N_("write figures every"),
             N_("seconds between records of memory, and between updates of the status files"),
             _SECONDS,
             unit="s",
             training=True,
+            group=N_("Training"),
         ),
     ] = 2.0
     sample_every: Annotated[
@@ -271,7 +276,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(ge=0.1, le=600),
         SettingInfo(
-            N_("check every"),
+            N_("check machine every"),
             N_(
                 "seconds between checks of children, the system's limit, other programs, battery, temperature"
             ),
@@ -289,6 +294,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ),
             ("auto", "manual"),
             (N_("auto"), N_("manual")),
+            group=N_("Conversations"),
         ),
     ] = "auto"
     """Conversations that wait for review are not trained on in either mode."""
@@ -368,13 +374,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             (0.0, 0.3, 1.0, 3.0),
             training=True,
             frozen=True,
+            group=N_("Models"),
         ),
     ] = 1.0
     """Weight of that divergence beside the loss on the answers."""
     backup_weekly: Annotated[
         bool,
         SettingInfo(
-            N_("weekly backup"), N_("back up when the newest backup is older than seven days"), **_YES_NO
+            N_("weekly backup"),
+            N_("back up when the newest backup is older than seven days"),
+            **_YES_NO,
+            group=N_("Safety and alerts"),
         ),
     ] = True
     watch: Annotated[

@@ -204,3 +204,49 @@ async def test_the_question_for_the_model_in_training_is_typed(ws: Workspace) ->
         await until(pilot, lambda: "‹ Who am I? ›" in text_of(app))
         await pilot.press("backspace")
         await until(pilot, lambda: load_settings(ws).sample_question == "")
+
+
+async def test_the_rows_stand_under_headings_and_the_cursor_steps_over_them(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 40)) as pilot:
+        screen = await opened(app, pilot)
+        table = screen.query_one(VirtualList)
+        assert table.cursor_id == "language"
+        await pilot.press("up")
+        assert table.cursor_id == "language"
+        seen = []
+        for _row in range(len(table.ids)):
+            seen.append(table.cursor_id)
+            table.action_move(1)
+        assert [id_ for id_ in table.ids if id_ not in table.headings] == list(dict.fromkeys(seen))
+        assert all(row.group for row in setting_rows())
+
+
+async def test_slash_searches_the_settings_and_esc_shows_all_again(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(app, pilot)
+        everything = len(screen.query_one(VirtualList).ids)
+        await pilot.press("slash", *"budget", "enter")
+        await until(pilot, lambda: "Settings  /budget" in text_of(app))
+        table = screen.query_one(VirtualList)
+        assert "max_memory_gb" in table.ids and "theme" not in table.ids
+        await pilot.press("slash", *"zebra", "enter")
+        await until(pilot, lambda: "Nothing under /zebra" in text_of(app))
+        await pilot.press("right", "enter", "backspace")
+        await pilot.press("escape")
+        await until(pilot, lambda: len(table.ids) == everything)
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, SettingsScreen))
+
+
+async def test_a_changed_value_is_marked_and_its_default_is_named(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(100, 30)) as pilot:
+        screen = await opened(app, pilot)
+        move_to(screen, "max_memory_gb")
+        assert "●" not in text_of(app)
+        await pilot.press("right")
+        await until(pilot, lambda: "●" in text_of(app) and "(default: 4 GB)" in text_of(app))
+        await pilot.press("backspace")
+        await until(pilot, lambda: "●" not in text_of(app))

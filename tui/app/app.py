@@ -38,7 +38,7 @@ from tui.tabs.base import Tab
 from tui.tabs.registry import TABS, TabRow, make_tab
 from tui.terminal.capabilities import detect_terminal, hung_up, theme_name
 from tui.terminal.glyphs import Glyphs, choose_glyphs
-from tui.terminal.rendering import PrintableFilter
+from tui.terminal.rendering import AsciiFilter, PrintableFilter
 from tui.terminal.screen_diff import DiffUpdate, ScreenDiff
 from tui.terminal.text import plain
 from tui.terminal.themes import themes
@@ -128,7 +128,7 @@ class H2QApp(App[None]):
         self.preparing = False
         self.demo_requested = False
         """The user chose the demo, which has a workspace of its own: the app opens again on that."""
-        self._filters.append(PrintableFilter())
+        self._filters += [PrintableFilter(), AsciiFilter(lambda: self.glyphs.ascii)]
         if self.no_color:
             # Textual's own filter turns all colours into greys, which came out as black on black.
             self._filters = [one for one in self._filters if not isinstance(one, Monochrome)]

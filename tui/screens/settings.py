@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ from textual.widgets import Static
 from engine.alerts.silence import parse_quiet_hours
 from engine.core.config import save_settings
 from engine.core.errors import H2QError, UsageProblem, error_text
-from engine.core.i18n import LANGUAGES, N_, _
+from engine.core.i18n import LANGUAGES, N_, _, bracketed
 from engine.core.paths import Workspace
 from engine.core.pii_types import PII_TYPES
 from engine.core.settings import SettingInfo, Settings, setting_infos
@@ -38,10 +38,12 @@ from tui.actions import (
 )
 from tui.host.shutdown import uninterruptible
 from tui.screens.ask import LinePrompt
+from tui.terminal.glyphs import UNICODE
 from tui.terminal.text import cells, fit, safe
-from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
+from tui.widgets.virtual_list import GLYPH_COLUMN, ListCell, ListRow, VirtualList
 
 KEY_PREFIX = "key:"
+HEAD_PREFIX = "heading:"
 TYPE_PREFIX = "sensitive_types:"
 EMBEDDER, QUESTION, QUIET_HOURS = "embedder", "sample_question", "quiet_hours"
 MAX_QUESTION = 200
@@ -58,16 +60,22 @@ class SettingRow:
     id: str
     title: str
     info: SettingInfo
+    group: str
+    """The heading under which it stands."""
 
 
 def setting_rows() -> list[SettingRow]:
     """The rows of all settings, in their order in `Settings`."""
-    rows = []
+    rows, group = [], ""
     for name, info in setting_infos().items():
+        group = info.group or group
         if name == "sensitive_types":
-            rows += [SettingRow(TYPE_PREFIX + type_, names.title, info) for type_, names in PII_TYPES.items()]
+            rows += [
+                SettingRow(TYPE_PREFIX + type_, names.title, info, group)
+                for type_, names in PII_TYPES.items()
+            ]
         elif info.title:
-            rows.append(SettingRow(name, info.title, info))
+            rows.append(SettingRow(name, info.title, info, group))
     return rows
 
 
@@ -98,12 +106,14 @@ class SettingsScreen(ModalScreen[None]):
     SettingsScreen #settings-keys { height: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "close", show=False),
+        Binding("escape", "back", show=False),
+        Binding("q", "close", show=False),
         Binding("S", "close", show=False, id="settings"),
         Binding("right,l,space", "change(1)", show=False),
         Binding("enter", "enter", show=False),
         Binding("left,h", "change(-1)", show=False),
         Binding("backspace,delete", "default", show=False),
+        Binding("slash", "search", show=False, id="filter"),
     ]
 
     class NotSaved(Message):
@@ -130,19 +140,19 @@ class SettingsScreen(ModalScreen[None]):
         self._saving = threading.Lock()
         self._first_row = row
         self._rows = {row.id: row for row in setting_rows()}
+        self._search = ""
+        """Only rows that have this text are shown; "" for all."""
         self._awaiting_key_for = ""
         """Id of the action that the next key press is bound to."""
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = _("Settings")
-            yield VirtualList((24, 0), id="settings-list")
+            yield VirtualList((24, GLYPH_COLUMN, 0), id="settings-list")
             yield Static(id="settings-help")
             yield Static(id="settings-keys")
 
     def on_mount(self) -> None:
-        keys = [KEY_PREFIX + action.id for action in ACTIONS if not is_digit_action(action)]
-        self._table.set_ids([*self._rows, *keys])
         self._fill()
         self._table.move_to_id(self._first_row)
         self._table.focus()
@@ -152,31 +162,61 @@ class SettingsScreen(ModalScreen[None]):
         return self.query_one(VirtualList)
 
     def _fill(self) -> None:
-        rows = []
+        """The rows that have the searched text, each group below its heading."""
+        rows: list[ListRow] = []
+        group = ""
+        for heading, row in [*self._setting_rows(), *self._key_rows()]:
+            if not self._matches(row):
+                continue
+            if heading != group:
+                group = heading
+                rows.append(ListRow(HEAD_PREFIX + heading, (ListCell(heading, "heading"),)))
+            rows.append(row)
+        self._table.headings = frozenset(row.id for row in rows if row.id.startswith(HEAD_PREFIX))
+        self._table.set_rows(rows)
+        self._table.set_ids([row.id for row in rows])
+        box = self.query_one(Vertical)
+        box.border_title = safe(_("Settings") + (f"  /{self._search}" if self._search else ""))
+        self._explain()
+
+    def _matches(self, row: ListRow) -> bool:
+        """Whether a row has all words of the search, in what is shown, in its help or in its id."""
+        help_text = _(self._rows[row.id].info.help) if row.id in self._rows else ""
+        text = " ".join([*(cell.text for cell in row.cells), help_text, row.id]).casefold()
+        return all(word in text for word in self._search.casefold().split())
+
+    def _setting_rows(self) -> Iterator[tuple[str, ListRow]]:
+        """Heading and row of each setting; what is not as the program comes is marked."""
         for setting in self._rows.values():
             indent = "  " if setting.id.startswith(TYPE_PREFIX) else ""
-            rows.append(
-                ListRow(
-                    setting.id, (ListCell(indent + _(setting.title)), ListCell(self._value_text(setting)))
-                )
-            )
+            changed = self._value(setting.id) != self._default(setting.id)
+            value = ListCell(self._value_text(setting, self._value(setting.id)), "accent" if changed else "")
+            title = ListCell(indent + _(setting.title))
+            yield _(setting.group), ListRow(setting.id, (title, self._mark(changed=changed), value))
+
+    def _key_rows(self) -> Iterator[tuple[str, ListRow]]:
         keys = keys_in_use(self.settings.keys)
         for action in ACTIONS:
             if is_digit_action(action):
                 continue
-            own = self.settings.keys.get(action.id)
+            changed = action.id in self.settings.keys
             key = " ".join(key_labels(keys[action.id]))
             where = _("everywhere") if action.tab == EVERYWHERE else _(TAB_TITLES[action.tab])
-            label = _("key: {label}").format(label=_(action.label))
-            kind = "success" if own else ""
-            rows.append(
-                ListRow(KEY_PREFIX + action.id, (ListCell(label), ListCell(f"{key:<12} {where}", kind)))
+            value = ListCell(key, "accent" if changed else "")
+            row = ListRow(
+                KEY_PREFIX + action.id, (ListCell(_(action.label)), self._mark(changed=changed), value)
             )
-        self._table.set_rows(rows)
-        self._explain()
+            yield _("Keys: {tab}").format(tab=where), row
 
-    def _value_text(self, row: SettingRow) -> str:
-        value, info = self._value(row.id), row.info
+    def _mark(self, *, changed: bool) -> ListCell:
+        glyphs = getattr(self.app, "glyphs", UNICODE)
+        return ListCell(glyphs.running if changed else "", "accent")
+
+    def _default(self, row_id: str) -> Any:
+        return "" if row_id.startswith(TYPE_PREFIX) else getattr(Settings(), row_id)
+
+    def _value_text(self, row: SettingRow, value: Any) -> str:
+        info = row.info
         if row.id == "language":
             text = LANGUAGES.get(value) or _("auto")
         elif row.id == "theme" and value == "auto":
@@ -211,8 +251,12 @@ class SettingsScreen(ModalScreen[None]):
                     _("esc cancel"),
                 )
         else:
-            help_text = _(self._rows[row_id].info.help) if row_id in self._rows else ""
-            keys = _("← → change   backspace default   esc close")
+            nothing = _("Nothing under /{filter}.").format(filter=self._search) if self._search else ""
+            help_text = _(self._rows[row_id].info.help) if row_id in self._rows else nothing
+            keys = _("← → change   backspace default   / search   esc close")
+            if row_id in self._rows and self._value(row_id) != self._default(row_id):
+                default = self._value_text(self._rows[row_id], self._default(row_id)).strip("‹› ")
+                help_text = bracketed(help_text, _("default: {value}").format(value=default))
         self.query_one("#settings-help", Static).update(safe(text or help_text, kind))
         self.query_one("#settings-keys", Static).update(safe(keys, "$foreground-muted"))
 
@@ -225,6 +269,8 @@ class SettingsScreen(ModalScreen[None]):
             if by > 0:
                 self._awaiting_key_for = row_id.removeprefix(KEY_PREFIX)
                 self._explain()
+            return
+        if not row_id:
             return
         values = self._themes if row_id == "theme" else self._rows[row_id].info.values
         value = self._value(row_id)
@@ -242,8 +288,8 @@ class SettingsScreen(ModalScreen[None]):
             keys = dict(self.settings.keys)
             if keys.pop(row_id.removeprefix(KEY_PREFIX), None) is not None:
                 self._set("keys", keys)
-        else:
-            self._set(row_id, "" if row_id.startswith(TYPE_PREFIX) else getattr(Settings(), row_id))
+        elif row_id:
+            self._set(row_id, self._default(row_id))
 
     def action_enter(self) -> None:
         """Set the next value; ask for one that is a text."""
@@ -335,7 +381,6 @@ class SettingsScreen(ModalScreen[None]):
         self.settings = msgspec.structs.replace(self.settings, **{field: value})
         self._apply(self.settings)
         self._fill()
-        self.query_one(Vertical).border_title = _("Settings")
         self._save()
 
     @work(group="settings:save", exit_on_error=False)
@@ -353,6 +398,24 @@ class SettingsScreen(ModalScreen[None]):
     @on(NotSaved)
     def _not_saved(self, message: NotSaved) -> None:
         self._explain(message.reason, "$text-error")
+
+    def action_search(self) -> None:
+        """Shows only the rows that have a text; esc shows all again."""
+
+        def answered(text: str | None) -> None:
+            if text is not None:
+                self._search = text
+                self._fill()
+
+        self.app.push_screen(LinePrompt(_("Search the settings"), self._search, select=True), answered)
+
+    def action_back(self) -> None:
+        """Esc: all rows again, else out."""
+        if self._search:
+            self._search = ""
+            self._fill()
+        else:
+            self.action_close()
 
     def action_close(self) -> None:
         self.dismiss(None)

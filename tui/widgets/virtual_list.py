@@ -27,7 +27,7 @@ GLYPH_COLUMN = -1
 
 
 class ListCell(NamedTuple):
-    """Text of one column; `kind` is "", "dim", "success", "warning" or "error" and picks the colour."""
+    """Text of one column; `kind` is "", "dim", "heading", "accent", "success", "warning" or "error" and picks the colour."""
 
     text: str
     kind: str = ""
@@ -53,6 +53,8 @@ class VirtualList(ScrollView, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "table--cursor",
         "table--dim",
+        "table--heading",
+        "table--accent",
         "table--success",
         "table--warning",
         "table--error",
@@ -65,6 +67,8 @@ class VirtualList(ScrollView, can_focus=True):
         background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold;
     }
     VirtualList > .table--dim { text-style: dim; }
+    VirtualList > .table--heading { text-style: bold; color: $text-accent; }
+    VirtualList > .table--accent { color: $text-accent; }
     VirtualList > .table--success { color: $text-success; }
     VirtualList > .table--warning { color: $text-warning; }
     VirtualList > .table--error { color: $text-error; }
@@ -113,6 +117,8 @@ class VirtualList(ScrollView, can_focus=True):
         self._requested: set[int] = set()
         self._cursor = 0
         self._anchor: int | None = None
+        self.headings: frozenset[str] = frozenset()
+        """Ids of rows over which the cursor steps."""
 
     # Rows
 
@@ -155,7 +161,7 @@ class VirtualList(ScrollView, can_focus=True):
         self._requested.clear()
         if before and before in ids:
             self._cursor = ids.index(before)
-        self._cursor = max(0, min(self._cursor, len(ids) - 1))
+        self._cursor = self._off_heading(max(0, min(self._cursor, len(ids) - 1)), 1)
         self.virtual_size = Size(self.scrollable_content_region.width, len(ids))
         self.scroll_to(y=max(0, self._cursor - max(0, line)), animate=False, force=True)
         self._keep_visible()
@@ -195,6 +201,7 @@ class VirtualList(ScrollView, can_focus=True):
         if not self._ids:
             return
         index = max(0, min(index, len(self._ids) - 1))
+        index = self._off_heading(index, 1 if index >= self._cursor else -1)
         if index == self._cursor:
             return
         before, self._cursor = self._cursor, index
@@ -204,6 +211,16 @@ class VirtualList(ScrollView, can_focus=True):
         self.refresh_line(index)
         self._keep_visible(ahead)
         self.post_message(self.Highlighted(self, self.cursor_id, index))
+
+    def _off_heading(self, index: int, step: int) -> int:
+        """`index`, or the next row in this direction that is no heading, or the next one in the other."""
+        for direction in (step, -step):
+            at = index
+            while 0 <= at < len(self._ids) and self._ids[at] in self.headings:
+                at += direction
+            if 0 <= at < len(self._ids):
+                return at
+        return index
 
     def move_to_id(self, row_id: str) -> bool:
         """Puts the cursor on a row; False when the list does not have it."""
