@@ -73,6 +73,12 @@ def check_base(base: HiveBase, name: str, fingerprint: str) -> None:
         raise _other_base(base.name, _("it was made on {name}").format(name=ascii(name[:120])))
 
 
+def check_targets(config: LoraConfig) -> None:
+    """Raises BadAdapter for a configuration that names its modules by a pattern, or none."""
+    _targets(config)
+    _is_left_out("", config)
+
+
 def check_modules(base: HiveBase, config: LoraConfig, modules: Mapping[str, LoraModule]) -> None:
     """Raises BadAdapter for other modules than the configuration names in the base, and for other shapes."""
     targets = _targets(config)

@@ -3,7 +3,6 @@ with a card, so that it is listed, validated and promoted like any other model."
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -20,7 +19,7 @@ from engine.core.i18n import _
 from engine.core.outputs import ADAPTER_FOLDER, new_folder
 from engine.core.paths import Workspace
 from engine.export.gguf_writer import write_gguf_copy
-from engine.hive.lora_file import BadAdapter, LoraFile, open_regular, read_lora
+from engine.hive.lora_file import BadAdapter, LoraFile, open_regular, plain_config, read_lora
 from engine.hive.measure import change_norm
 from engine.hive.outgoing import base_name
 from engine.hive.protocol import ARCHIVE_CONFIG, ARCHIVE_INFO, ARCHIVE_WEIGHTS, Rule
@@ -150,28 +149,6 @@ def check_adapter(folder: Path, digest: str) -> LoraFile:
     if not norm > 0:
         raise BadAdapter(Rule.UNCHANGED, _("the adapter changes nothing"), path=folder)
     return lora
-
-
-def plain_config(lora: LoraFile, base: str) -> bytes:
-    """`adapter_config.json` with what counts of the adapter's own: no pattern of a stranger is matched here, and no option of
-    PEFT is taken over."""
-    config = lora.config
-    text = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
-        "inference_mode": True,
-        "r": config.r,
-        "lora_alpha": config.lora_alpha,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "use_rslora": config.use_rslora,
-        "fan_in_fan_out": config.fan_in_fan_out,
-        "rank_pattern": config.rank_pattern or {},
-        "alpha_pattern": config.alpha_pattern or {},
-        "target_modules": list(lora.modules),
-    }
-    return json.dumps(text, indent=2).encode() + b"\n"
 
 
 def own_part(ws: Workspace, shares: Shares, place: str) -> Lineage:

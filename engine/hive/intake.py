@@ -21,8 +21,8 @@ from engine.hive.admission import (
     check_modules,
     check_norm,
     check_size,
+    check_targets,
 )
-from engine.hive.incoming import plain_config
 from engine.hive.lora_file import (
     BadAdapter,
     LoraConfig,
@@ -30,6 +30,7 @@ from engine.hive.lora_file import (
     open_regular,
     pair_tensors,
     parse_config,
+    plain_config,
     read_header,
 )
 from engine.hive.measure import change_norm, hash_file
@@ -96,6 +97,7 @@ class Intake:
     def check_announced(self, announced: Announced) -> LoraConfig:
         """All that can be said before the weights are there. Raises BadAdapter."""
         config = parse_config(announced.config)
+        check_targets(config)
         check_claims(announced.training_samples, announced.epochs)
         check_base(self.base(), named_base(announced, config), announced.base_fingerprint)
         vote = self.store.vote_of(announced.user, announced.sha256)

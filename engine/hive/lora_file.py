@@ -266,6 +266,28 @@ def pair_tensors(
     return modules
 
 
+def plain_config(lora: LoraFile, base: str) -> bytes:
+    """`adapter_config.json` with what counts of the adapter's own: no pattern of a stranger is matched here, and no option of
+    PEFT is taken over."""
+    config = lora.config
+    text = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "r": config.r,
+        "lora_alpha": config.lora_alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "use_rslora": config.use_rslora,
+        "fan_in_fan_out": config.fan_in_fan_out,
+        "rank_pattern": config.rank_pattern or {},
+        "alpha_pattern": config.alpha_pattern or {},
+        "target_modules": list(lora.modules),
+    }
+    return json.dumps(text, indent=2).encode() + b"\n"
+
+
 def _entry(name: str, value: Any, first: int, path: Path | None) -> TensorEntry:
     """One row of a header. `first`: where its data begin."""
     if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:

@@ -64,6 +64,8 @@ class Registry:
         self.path = folder / DATABASE
         if create:
             make_dirs(folder)
+            with suppress(OSError):
+                folder.chmod(0o700)
         self._lock = threading.Lock()
         try:
             self._db = sqlite3.connect(

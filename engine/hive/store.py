@@ -58,15 +58,12 @@ class AdapterStore:
 
     def __init__(self, folder: Path) -> None:
         """Opens the hive in `folder`, which is created, and sweeps what a killed server left. Raises BadInput, OSError."""
-        make_dirs(folder)
-        with suppress(OSError):
-            folder.chmod(0o700)
         self.folder = folder
         self.uploads = folder / _UPLOADS
         self.aggregated = folder / AGGREGATED
+        self.registry = Registry(folder)
         make_dirs(self.uploads)
         make_dirs(self.aggregated)
-        self.registry = Registry(folder)
 
     def close(self) -> None:
         self.registry.close()

@@ -76,6 +76,8 @@ class LimitedProtocol(TimedProtocol):
         connections = self._of_address.setdefault(self._address, OrderedDict[LimitedProtocol, bool]())
         silent = [one for one, has_sent in connections.items() if not has_sent]
         if len(silent) >= self.MOST_SILENT:
+            # Several connections may be accepted before a closed one is lost.
+            del connections[silent[0]]
             silent[0]._abort()
         connections[self] = False
         if len(connections) > self.MOST:

@@ -18,8 +18,8 @@ from engine.core.paths import Workspace
 from engine.core.settings import Settings
 from engine.hive.address import hive_address
 from engine.hive.fetch import find_version
-from engine.hive.incoming import check_adapter, plain_config
-from engine.hive.lora_file import BadAdapter, read_lora
+from engine.hive.incoming import check_adapter
+from engine.hive.lora_file import BadAdapter, plain_config, read_lora
 from engine.hive.outgoing import base_name, outgoing_adapter
 from engine.hive.protocol import VersionInfo, VersionState
 from engine.hive.shared_folder import (

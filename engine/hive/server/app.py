@@ -42,6 +42,10 @@ def make_app(
         if not described:
             described.update(get_openapi(title=app.title, version="1", description=_ABOUT, routes=app.routes))
             described.setdefault("components", {})["schemas"] = components()
+            for operations in described["paths"].values():
+                for operation in operations.values():
+                    # FastAPI's own answer, which no route here gives.
+                    operation["responses"].pop("422", None)
         return described
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -16,6 +16,7 @@ from engine.hive.archives import is_zip, unpack_adapter
 from engine.hive.hivemind_files import adapter_metadata
 from engine.hive.intake import Announced
 from engine.hive.lora_file import BadAdapter, open_regular, read_header
+from engine.hive.names import user_name
 from engine.hive.protocol import (
     API,
     ARCHIVE_CONFIG,
@@ -78,7 +79,7 @@ def routes(hive: Hive) -> APIRouter:
             for name in ("file", "user_id"):
                 if name not in (fields.files if name == "file" else fields.values):
                     return missing_field(name)
-            user = sender(caller_of(request), fields.values["user_id"])
+            user = sender(caller_of(request), user_name(fields.values["user_id"]))
             stored = await hive.admit(user, size, _take, hive, folder, user, fields.values)
         return reply(admitted(stored))
 

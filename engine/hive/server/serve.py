@@ -152,6 +152,7 @@ def make_server(
                 reason=getattr(problem, "strerror", None) or getattr(problem, "reason", None) or problem
             ),
             path=certificate,
+            hint="h2q-tui hive serve --certificate FILE --certificate-key FILE",
         ) from problem
     return server
 
@@ -180,7 +181,7 @@ def gate_setup(ws: Workspace, held_out: Path | None, base: str) -> GateSetup | N
             hint="h2q-tui hive serve --base MODEL --held-out FILE",
         )
     if not held_out.exists():
-        raise BadInput(_("there is no such file or folder"), path=held_out)
+        raise BadInput(_("there is no such file or folder"), path=held_out, hint="h2q-tui hive serve --help")
     return GateSetup(workspace=path_to_text(ws.root), base=base, held_out=path_to_text(held_out))
 
 
