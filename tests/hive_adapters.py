@@ -14,8 +14,8 @@ from engine.core.paths import Workspace
 from engine.models.card import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CARD_FILE, Lineage, ModelCard, encode_card
 
 FINGERPRINT = "ab" * 32
-SHAPES = {"q_proj": (24, 48), "o_proj": (48, 24)}
-"""(out, in) of the adapted matrices."""
+SHAPES = {"q_proj": (32, 48), "o_proj": (48, 32)}
+"""(out, in) of the adapted matrices; those of `tests.hf_models.write_hf`."""
 
 
 def add_adapter(

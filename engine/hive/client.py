@@ -81,10 +81,14 @@ class HiveClient:
         token: str = "",
         *,
         pauses: Sequence[float] = PAUSES,
+        part: int = PART,
         on_wait: Callable[[float, str], None] | None = None,
     ) -> None:
-        """`on_wait` is called before a pause with its seconds and why. Raises UsageProblem for a token that cannot be sent, BadInput for
-        certificates that cannot be read."""
+        """`pauses`: seconds before each further try; `part`: bytes of a part of an upload; `on_wait` is called before a pause
+        with its seconds and why.
+
+        Raises UsageProblem for a token that cannot be sent, BadInput for certificates that cannot be read.
+        """
         import httpx
 
         if token and not (token.isascii() and token.isprintable() and " " not in token):
@@ -94,6 +98,7 @@ class HiveClient:
             )
         self.address = address
         self._pauses = tuple(pauses)
+        self._part = part
         self._on_wait = on_wait or (lambda _seconds, _reason: None)
         self._http = httpx.Client(
             base_url=address.url,
@@ -201,8 +206,8 @@ class HiveClient:
         offset, failures, sent = state.offset, 0, 0
         while offset < adapter.size and not state.adapter_id:
             progress(offset, adapter.size)
-            part = b"".join(adapter.chunks(offset, PART))
-            if len(part) != min(PART, adapter.size - offset):
+            part = b"".join(adapter.chunks(offset, self._part))
+            if len(part) != min(self._part, adapter.size - offset):
                 raise BadInput(_("the adapter changed while it was sent"), path=adapter.folder)
             try:
                 state = self._ask(
@@ -289,7 +294,7 @@ class HiveClient:
                 if reply.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
                     reply.read()
                     raise self._refused(reply)
-                resumed = reply.status_code == httpx.codes.PARTIAL_CONTENT
+                resumed = reply.headers.get("content-range", "").startswith(f"bytes {have}-")
                 done = have if resumed else 0
                 whole = done + int(reply.headers.get("content-length", 0))
                 with file.open("ab" if resumed else "wb") as out:

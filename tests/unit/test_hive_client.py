@@ -1,0 +1,289 @@
+"""The hive client against the real server: sharing and fetching over lines that break."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.core.config import load_settings
+from engine.core.credentials import HIVE, save_secrets
+from engine.core.errors import H2QError, ServiceUnreachable, UsageProblem
+from engine.core.files import file_sha256
+from engine.core.paths import Workspace
+from engine.hive.address import HiveAddress
+from engine.hive.client import AdapterRefused, HiveClient, hive_token
+from engine.hive.fetch import fetch_version
+from engine.hive.outgoing import outgoing_adapter
+from engine.hive.protocol import AggregateRequest
+from engine.hive.registry import Registry
+from engine.hive.shares import read_shares
+from engine.hive.tokens import create_token
+from engine.models.base_models import find_base
+from engine.models.card import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_card
+from engine.models.registry import list_models, promote
+from engine.workspace.open import open_workspace
+from tests.cli import run_cli
+from tests.hive_adapters import add_adapter
+from tests.hive_served import BrokenLine, served_hive
+
+FAST = (0.01,) * 4
+PART = 64 << 10
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, knowing_hf: Path) -> tuple[Path, str]:
+    """A base model and its fingerprint."""
+    return knowing_hf, find_base(Workspace(tmp_path_factory.mktemp("base")), str(knowing_hf)).sha256
+
+
+@pytest.fixture
+def ws(tmp_path: Path, base: tuple[Path, str]) -> Workspace:
+    """Two adapters of some 160 KB on the same base."""
+    workspace = open_workspace(Workspace(tmp_path / "ws"))
+    for number, name in enumerate(("first", "second")):
+        add_adapter(
+            workspace, name, seed=number, rank=256, base_path=str(base[0]), base_sha256=base[1],
+            conversations=(f"c{number}", "c9"),
+        )  # fmt: skip
+    return workspace
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    with served_hive(tmp_path / "hive") as address:
+        yield address
+
+
+def client_at(url: str, token: str = "", pauses: tuple[float, ...] = FAST) -> HiveClient:
+    return HiveClient(HiveAddress(url, local=True), token, pauses=pauses, part=PART)
+
+
+def share_both(ws: Workspace, url: str) -> None:
+    with client_at(url) as client:
+        for name in ("first", "second"):
+            client.upload(ws, outgoing_adapter(ws, name), user=name)
+
+
+def test_what_was_shared_by_two_comes_back_as_one_model_of_the_workspace(ws: Workspace, url: str) -> None:
+    share_both(ws, url)
+    with client_at(url) as client:
+        joined = client.aggregate(AggregateRequest())
+        name, version = fetch_version(ws, client)
+        assert [one.user_id for one in client.contributors()] == ["first", "second"]
+        assert client.status().latest_aggregated_version == version.version == joined.version
+        assert fetch_version(ws, client)[0] == name
+    folder = ws.adapters / name
+    card = read_card(folder)
+    assert card.weights_sha256 == file_sha256(folder / ADAPTER_WEIGHTS) == version.sha256
+    assert find_base(ws, str(folder)).adapter == folder
+    assert name in [one.name for one in list_models(ws)] and promote(ws, name).name == name
+    assert sorted(card.lineage.conversations) == ["c0", "c1", "c9"]
+
+
+def test_a_fetched_adapter_is_loaded_by_peft_and_changes_its_base(ws: Workspace, url: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from engine.models.adapters import attach_adapter
+
+    share_both(ws, url)
+    with client_at(url) as client:
+        client.aggregate(AggregateRequest())
+        folder = ws.adapters / fetch_version(ws, client)[0]
+    source = read_card(folder).base_path
+    plain = AutoModelForCausalLM.from_pretrained(source)
+    ids = torch.tensor([[1, 2, 3, 4]])
+    before = plain(ids).logits
+    assert not torch.allclose(attach_adapter(plain, folder)(ids).logits, before, atol=1e-4)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_upload_over_a_line_that_breaks_arrives_whole(ws: Workspace, url: str, times: int) -> None:
+    line = BrokenLine(url)
+    line.cut(after=30_000, times=times)
+    adapter = outgoing_adapter(ws, "first")
+    with client_at(line.url) as client:
+        admitted = client.upload(ws, adapter, user="ann")
+        assert (admitted.sha256, line.cuts) == (adapter.sha256, times)
+        assert [one.sha256 for one in client.adapters()] == [adapter.sha256]
+    line.close()
+
+
+def test_an_upload_that_was_given_up_continues_where_it_was(ws: Workspace, url: str) -> None:
+    adapter = outgoing_adapter(ws, "first")
+
+    def leave(done: int, _whole: int) -> None:
+        if done >= 2 * PART:
+            raise KeyboardInterrupt
+
+    with client_at(url) as client, pytest.raises(KeyboardInterrupt):
+        client.upload(ws, adapter, leave, user="ann")
+    assert len(read_shares(ws).pending) == 1
+    seen: list[int] = []
+    with client_at(url) as client:
+        client.upload(ws, adapter, lambda done, _whole: seen.append(done), user="ann")
+    shares = read_shares(ws)
+    assert seen[0] == 2 * PART
+    assert not shares.pending and [one.name for one in shares.shared] == ["first"]
+
+
+def test_an_upload_that_the_server_has_forgotten_begins_again(ws: Workspace, tmp_path: Path) -> None:
+    adapter = outgoing_adapter(ws, "first")
+
+    def leave(done: int, _whole: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with served_hive(tmp_path / "one") as url, client_at(url) as client, pytest.raises(KeyboardInterrupt):
+        client.upload(ws, adapter, leave, user="ann")
+    with served_hive(tmp_path / "two") as url, client_at(url) as client:
+        text = (ws.root / "hive" / "client.json").read_text()
+        old = read_shares(ws).pending[0].place
+        (ws.root / "hive" / "client.json").write_text(text.replace(old, url))
+        assert client.upload(ws, adapter, user="ann").sha256 == adapter.sha256
+
+
+def test_a_download_over_a_line_that_breaks_arrives_whole(ws: Workspace, url: str) -> None:
+    share_both(ws, url)
+    line = BrokenLine(url)
+    with client_at(url) as client:
+        client.aggregate(AggregateRequest())
+    with client_at(line.url) as client:
+        client.versions()
+        line.cut(after=9_000, times=2)
+        name, version = fetch_version(ws, client)
+    assert line.cuts == 2 and read_card(ws.adapters / name).weights_sha256 == version.sha256
+    line.close()
+
+
+def test_what_the_server_refuses_is_said_with_its_rule_and_nothing_waits(ws: Workspace, url: str) -> None:
+    adapter = outgoing_adapter(ws, "first")
+    with client_at(url) as client:
+        client.upload(ws, adapter, user="ann")
+        with pytest.raises(AdapterRefused) as refused:
+            client.upload(ws, adapter, user="bob")
+    assert refused.value.rule == "vote" and not read_shares(ws).pending
+
+
+def test_a_token_is_asked_for_sent_and_never_written_down(ws: Workspace, tmp_path: Path) -> None:
+    folder = tmp_path / "hive"
+    folder.mkdir()
+    token = create_token(Registry(folder), "ann", may_aggregate=False)
+    with served_hive(folder, needs_token=True) as url:
+        for wrong in ("", "x" * 40):
+            with client_at(url, wrong) as client, pytest.raises(UsageProblem, match="token"):
+                client.server()
+        save_secrets(ws, HIVE, {"token": token})
+        with client_at(url, hive_token(ws)) as client:
+            assert client.server().user == "ann"
+            client.upload(ws, outgoing_adapter(ws, "first"))
+    holders = [file for file in ws.root.rglob("*") if file.is_file() and token.encode() in file.read_bytes()]
+    assert [file.name for file in holders] == ["secrets.json"] and holders[0].stat().st_mode & 0o077 == 0
+
+
+@contextmanager
+def answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
+    """Some other program."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (200, b"<html>hello", {}),
+        (200, b"[]", {}),
+        (200, b"\xff\xfe", {}),
+        (200, b"x" * (9 << 20), {}),
+        (302, b"", {"Location": "http://127.0.0.1:1/"}),
+        (500, b"", {}),
+    ],
+    ids=["a page", "other JSON", "no text", "without end", "sends elsewhere", "an error"],
+)
+def test_another_program_is_no_hive(status: int, body: bytes, headers: dict[str, str]) -> None:
+    with (
+        answering(status, body, **headers) as url,
+        client_at(url) as client,
+        pytest.raises(ServiceUnreachable, match="not a hive"),
+    ):
+        client.server()
+
+
+def test_a_busy_server_is_asked_again_as_often_as_there_are_pauses(url: str) -> None:
+    waits: list[float] = []
+    with answering(503, b'{"detail": "busy", "rule": ""}') as busy:
+        address = HiveAddress(busy, local=True)
+        with (
+            HiveClient(address, pauses=FAST, on_wait=lambda seconds, _why: waits.append(seconds)) as client,
+            pytest.raises(ServiceUnreachable, match="busy"),
+        ):
+            client.server()
+    assert waits == list(FAST)
+
+
+def test_a_server_that_asks_for_an_hour_is_not_waited_for() -> None:
+    with (
+        answering(429, b'{"detail": "slow", "rule": ""}', **{"Retry-After": "3600"}) as url,
+        client_at(url) as client,
+        pytest.raises(ServiceUnreachable, match="3600"),
+    ):
+        client.server()
+
+
+def test_a_token_that_cannot_be_a_header_is_refused_without_showing_it() -> None:
+    with pytest.raises(UsageProblem) as refused:
+        client_at("http://127.0.0.1:1", "secret\nx: y")
+    assert "secret" not in str(refused.value)
+
+
+def test_the_commands_share_and_fetch(ws: Workspace, url: str) -> None:
+    """The first server that answers is kept in the settings; the others are not."""
+    at = ("--data-dir", str(ws.root))
+    asked = run_cli("hive", "upload", "first", "--server", url, "--user-id", "ann", *at)
+    assert asked.code == 2 and ADAPTER_CONFIG in asked.out and not read_shares(ws).shared
+    for name, user in (("first", "ann"), ("second", "bob")):
+        done = run_cli("hive", "upload", name, "--server", url, "--user-id", user, "--yes", "--json", *at)
+        assert done.code == 0, done.err
+        assert [file["name"] for file in json.loads(done.out)["files"]] == [ADAPTER_WEIGHTS, ADAPTER_CONFIG]
+    assert load_settings(ws).hive_server == url
+    with client_at(url) as client:
+        client.aggregate(AggregateRequest())
+    document = json.loads(run_cli("hive", "download", "--json", *at).out)
+    assert document["name"] == f"hive-{document['version']['version']}"
+    listed = json.loads(run_cli("hive", "list", "--json", *at).out)
+    assert [one["version"] for one in listed["versions"]] == [document["version"]["version"]]
+    status = json.loads(run_cli("hive", "status", "--json", *at).out)
+    assert [one["name"] for one in status["shared"]] == ["first", "second"]
+    assert "conversations" not in status["shared"][0] and status["fetched"][0]["name"] == document["name"]
+
+
+def test_a_broken_record_of_what_was_shared_is_named(ws: Workspace) -> None:
+    (ws.root / "hive").mkdir()
+    (ws.root / "hive" / "client.json").write_text("{")
+    with pytest.raises(H2QError, match=r"client\.json"):
+        read_shares(ws)
+    assert msgspec.json.decode(b"{}") == {}
