@@ -211,15 +211,21 @@ class Listener(NamedTuple):
     port: int
     pid: int | None
     """None when it belongs to another user."""
-    command: str
-    """Command line of the process; "" when it is not known."""
+    words: tuple[str, ...]
+    """Command line of the process; empty when it is not known."""
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is a process of this program."""
-        words = self.command.split()
-        return any(Path(word).name == "h2q-tui" for word in words[:4]) or any(
-            words[at : at + 2] in (["-m", "engine"], ["-m", "tui.cli.main"]) for at in range(len(words))
+        """Whether it is a process of this program: `h2q-tui …`, `python …/h2q-tui …` or `python … -m engine …`."""
+        names = [Path(word).name for word in self.words[:2]]
+        if names[:1] == ["h2q-tui"]:
+            return True
+        if not names or not names[0].lower().startswith("python"):
+            return False
+        module = self.words.index("-m") if "-m" in self.words else -2
+        return names[1:] == ["h2q-tui"] or self.words[module + 1 : module + 2] in (
+            ("engine",),
+            ("tui.cli.main",),
         )
 
 
@@ -265,11 +271,11 @@ class _WithPid:
         self.pid = pid
 
 
-def _command_of(pid: int | None) -> str:
+def _command_of(pid: int | None) -> tuple[str, ...]:
     try:
-        return " ".join(psutil.Process(pid).cmdline()) if pid is not None else ""
+        return tuple(psutil.Process(pid).cmdline()) if pid is not None else ()
     except psutil.Error:
-        return ""
+        return ()
 
 
 def judge_listeners(listeners: Sequence[Listener]) -> Judgement:
@@ -279,7 +285,7 @@ def judge_listeners(listeners: Sequence[Listener]) -> Judgement:
         row = ours[0]
         text = _(
             "{command} (process {pid}) can be reached from other machines: it listens on {address}"
-        ).format(command=_short(row.command), pid=row.pid, address=_joined(row))
+        ).format(command=_short(row.words), pid=row.pid, address=_joined(row))
         return warns(text, f"kill {row.pid}")
     ollama = next((row for row in wide if row.port == OLLAMA_PORT or _is_ollama(row)), None)
     if ollama is not None:
@@ -300,7 +306,7 @@ def is_local(address: str) -> bool:
 
 
 def _is_ollama(row: Listener) -> bool:
-    return Path((row.command.split() or [""])[0]).name == "ollama"
+    return bool(row.words) and Path(row.words[0]).name == "ollama"
 
 
 def _joined(row: Listener) -> str:
@@ -308,8 +314,8 @@ def _joined(row: Listener) -> str:
     return f"{host}:{row.port}"
 
 
-def _short(command: str) -> str:
-    words = command.split()
+def _short(words: Sequence[str]) -> str:
+    """The command without its interpreter and path: "h2q-tui hive serve", "engine serve"."""
     at = next((n for n, word in enumerate(words) if Path(word).name in ("h2q-tui", "engine")), 0)
     return " ".join([Path(words[at]).name, *words[at + 1 : at + 3]])
 

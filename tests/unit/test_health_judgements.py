@@ -29,6 +29,7 @@ NOW = datetime(2026, 11, 29, 15, 0, tzinfo=UTC).timestamp()
 DAY = 86400.0
 OURS = "/usr/bin/python -m engine watch /home/u/.h2q"
 WEB = "/home/u/.local/bin/h2q-tui hive serve --host 0.0.0.0"
+OLLAMA_SERVES = "/usr/local/bin/ollama serve"
 OLLAMA = "http://127.0.0.1:11434"
 TORCH_GOMP = ("libgomp", "/v/lib/python3.11/site-packages/torch/lib/libgomp.so.1")
 SKLEARN_GOMP = ("libgomp", "/v/lib/python3.11/site-packages/scikit_learn.libs/libgomp-e985bcbb.so.1.0.0")
@@ -36,6 +37,10 @@ BREW_OMP = ("libomp", "/opt/homebrew/Cellar/libomp/18.1.4/lib/libomp.dylib")
 TORCH_OMP = ("libomp", "/Users/m/py3.12/lib/python3.12/site-packages/torch/lib/libomp.dylib")
 NO_GOMP = "ImportError: libgomp.so.1: cannot open shared object file: No such file or directory"
 LEAKY = {"tcp": "blocked", "udp": "open", "name": "blocked", "loopback": "open"}
+
+
+def listener(address: str, port: int, pid: int | None, command: str) -> services.Listener:
+    return services.Listener(address, port, pid, tuple(command.split()))
 
 
 def private(path: str, mode: int, owner: int = 1000, *, secret: bool = False) -> privacy.FileMode:
@@ -363,15 +368,15 @@ CASES: Mapping[str, tuple[tuple[Any, Grade, str], ...]] = {
     ),
     "listening": (
         ((), PASS, "nothing"),
-        ((services.Listener("127.0.0.1", 5000, 7, OURS),), PASS, "127.0.0.1:5000"),
-        ((services.Listener("::1", 5000, 7, OURS),), PASS, "[::1]:5000"),
-        ((services.Listener("0.0.0.0", 22, None, ""),), PASS, "nothing"),
-        ((services.Listener("0.0.0.0", 8765, 7, WEB),), WARN, "h2q-tui hive serve (process 7)"),
-        ((services.Listener("::", 8765, 7, WEB),), WARN, "[::]:8765"),
-        ((services.Listener("192.168.1.4", 5001, 7, OURS),), WARN, "192.168.1.4:5001"),
-        ((services.Listener("::", 11434, None, ""),), WARN, "Ollama"),
-        ((services.Listener("0.0.0.0", 8080, 9, "/usr/local/bin/ollama serve"),), WARN, "Ollama"),
-        ((services.Listener("127.0.0.1", 11434, 9, "/usr/local/bin/ollama serve"),), PASS, "nothing"),
+        ((listener("127.0.0.1", 5000, 7, OURS),), PASS, "127.0.0.1:5000"),
+        ((listener("::1", 5000, 7, OURS),), PASS, "[::1]:5000"),
+        ((listener("0.0.0.0", 22, None, ""),), PASS, "nothing"),
+        ((listener("0.0.0.0", 8765, 7, WEB),), WARN, "h2q-tui hive serve (process 7)"),
+        ((listener("::", 8765, 7, WEB),), WARN, "[::]:8765"),
+        ((listener("192.168.1.4", 5001, 7, OURS),), WARN, "192.168.1.4:5001"),
+        ((listener("::", 11434, None, ""),), WARN, "Ollama"),
+        ((listener("0.0.0.0", 8080, 9, OLLAMA_SERVES),), WARN, "Ollama"),
+        ((listener("127.0.0.1", 11434, 9, OLLAMA_SERVES),), PASS, "nothing"),
     ),
     "linger": (
         (services.LingerReading("", None), PASS, "no schedule"),
