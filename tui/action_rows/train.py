@@ -79,6 +79,15 @@ TRAIN = actions_of(
         footer=True,
         help=N_("The marked runs over each other, with a table: best and held-out loss, speed, verdict."),
     ),
+    AppAction(
+        "train.hide",
+        "z",
+        N_("trainings only"),
+        "train",
+        "h2q-tui runs list",
+        footer=True,
+        help=N_("Hide imports, corpus builds and validations in the list, or show them again."),
+    ),
     AppAction("train.run_before", "[", N_("previous run"), "train", palette=False),
     AppAction("train.run_after", "]", N_("next run"), "train", palette=False),
     AppAction(

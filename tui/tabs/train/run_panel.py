@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -10,6 +12,7 @@ from engine.core.i18n import _, n_
 from engine.runs.view import RunView
 from tui.tabs.train import run_text
 from tui.tabs.train.loss_chart import legend_line, loss_curves
+from tui.tabs.train.run_result import CountBar, bar_lines, result_bars
 from tui.tabs.train.side_panel import SidePanel
 from tui.terminal.glyphs import Glyphs
 from tui.terminal.text import safe
@@ -18,6 +21,9 @@ from tui.widgets.axes import fitted_end
 from tui.widgets.cell_lines import CellLines
 from tui.widgets.log import LogPane
 from tui.widgets.plot import Plot
+
+MAX_BARS = 16
+"""Counts of a result that are drawn."""
 
 
 class RunPanel(Vertical):
@@ -31,6 +37,7 @@ class RunPanel(Vertical):
         self._loss_panel = Vertical(id="loss-panel", classes="panel")
         self._curve_legend = CellLines(id="loss-legend")
         self._loss_plot = Plot(id="loss", ascii_only=glyphs.ascii)
+        self._result = CellLines(id="run-result")
         self.side_panel = SidePanel(glyphs)
         self._figures = CellLines(id="figures")
         self._log_panel = Vertical(id="log-panel", classes="panel")
@@ -43,6 +50,7 @@ class RunPanel(Vertical):
             with self._loss_panel:
                 yield self._curve_legend
                 yield self._loss_plot
+                yield self._result
             yield self.side_panel
         yield self._figures
         with self._log_panel:
@@ -69,6 +77,7 @@ class RunPanel(Vertical):
         self._set_titles(_("Loss"), "")
         self._loss_plot.clear(text)
         self._curve_legend.display = False
+        self._show_result([])
         self.side_panel.clear()
         self._figures.set_lines([])
         self.log_pane.replace((), "")
@@ -77,11 +86,14 @@ class RunPanel(Vertical):
     def show_run(self, view: RunView, *, alive: bool, new: bool) -> None:
         """Draws the present state of a run; `new` when it is another one than before."""
         annotations = view.annotations_of(view.phase)
+        result = result_bars(view)
         self._set_titles(
-            run_text.loss_title(view, self.log_scale), legend(annotations, ascii_only=self.glyphs.ascii)
+            _("Result") if result else run_text.loss_title(view, self.log_scale),
+            legend(annotations, ascii_only=self.glyphs.ascii),
         )
         self.side_panel.show_run(view, new=new)
-        self._draw_loss(view, new=new)
+        self._show_result(result)
+        self._draw_loss(view, new=new, result=bool(result))
         self._figures.set_fitted(lambda width: run_text.figures(view, self.glyphs, width, alive=alive))
         self._draw_log(view, new=new)
 
@@ -93,10 +105,16 @@ class RunPanel(Vertical):
             self._legend = legend_text
             self._loss_panel.border_subtitle = safe(legend_text)
 
-    def _draw_loss(self, view: RunView, *, new: bool) -> None:
+    def _show_result(self, result: Sequence[CountBar]) -> None:
+        """Bars in the place of the curves: what an import or a corpus build has brought."""
+        self._result.display = bool(result)
+        self._loss_plot.display = not result
+        self._result.set_fitted(lambda width: bar_lines(result, self.glyphs, width, MAX_BARS))
+
+    def _draw_loss(self, view: RunView, *, new: bool, result: bool) -> None:
         curves = loss_curves(view)
         self._curve_legend.display = bool(curves)
-        self.curves.set_class(not curves and view.status.over, "-untrained")
+        self.curves.set_class(not curves and view.status.over and not result, "-untrained")
         if not curves:
             self._loss_plot.clear(run_text.no_curve(view))
             return

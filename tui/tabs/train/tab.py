@@ -11,6 +11,7 @@ from textual.containers import Horizontal, Vertical
 
 from engine.core.i18n import N_, _
 from engine.runs.events import RunStatus
+from engine.runs.kinds import KINDS, RunKind
 from tui.actions import AppAction
 from tui.host.run_follower import RunEntry, RunUpdated
 from tui.tabs.base import Tab
@@ -33,6 +34,11 @@ _STATUS_KIND = {
 }
 
 
+def trains(run: RunEntry) -> bool:
+    """Whether a run trains a model; the others import, filter or judge."""
+    return KINDS[RunKind(run.kind)].trains
+
+
 class TrainTab(Tab):
     """Left the runs, right the panel of the run under the cursor."""
 
@@ -48,6 +54,7 @@ class TrainTab(Tab):
         self.commands = RunCommands(host, self._start_worker)
         self._shown_id = ""
         """The run on the screen."""
+        self._trainings_only = False
         self._marked: list[str] = []
         """Runs to compare, in the order of their letters."""
 
@@ -55,7 +62,7 @@ class TrainTab(Tab):
         yield Horizontal(self._runs_panel, self.run_panel)
 
     def on_mount(self) -> None:
-        self._runs_panel.border_title = safe(_("Runs"))
+        self._draw_title()
 
     def _start_worker(self, group: str, work: Coroutine[Any, Any, None]) -> None:
         """Of the questions only the newest is asked; commands are all sent."""
@@ -70,16 +77,32 @@ class TrainTab(Tab):
         self._draw(new=True)
 
     def runs_changed(self) -> None:
-        runs, live = self.host.board.runs, self.host.board.live
+        runs, live = self._listed, self.host.board.live
         known = set(self.runs.ids)
         self.runs.set_ids([run.run_id for run in runs])
         self.runs.set_rows(self._row(run) for run in runs)
         new = [run for run in live if run.run_id not in known]
         if new and (not known or self._shown_id not in {run.run_id for run in live}):
             self.runs.move_to_id(new[0].run_id)
+        self._draw_title()
         self._select(self.runs.cursor_id)
 
+    @property
+    def _listed(self) -> list[RunEntry]:
+        """The runs of the list; those that are not over are never hidden."""
+        runs = self.host.board.runs
+        if not self._trainings_only:
+            return runs
+        return [run for run in runs if trains(run) or not run.status.over]
+
+    def _draw_title(self) -> None:
+        hidden = len(self.host.board.runs) - len(self._listed)
+        self._runs_panel.border_title = safe(_("Runs"))
+        self._runs_panel.border_subtitle = safe(_("z: {n} more").format(n=hidden) if hidden else "")
+
     async def show_item(self, item_id: str) -> None:
+        if self._trainings_only and item_id not in self.runs.ids:
+            self.action_hide()
         self.runs.move_to_id(item_id)
         self.runs.focus()
 
@@ -94,7 +117,8 @@ class TrainTab(Tab):
         text = f"{run.run_id[:9]} {_(run.label)}"
         if run.run_id in self._marked:
             text = f"{LETTERS[self._marked.index(run.run_id)]} {text}"
-        return ListRow(run.run_id, (ListCell(self.host.glyphs.status(status), kind), ListCell(text, kind)))
+        sign = ListCell(self.host.glyphs.status(status), kind)
+        return ListRow(run.run_id, (sign, ListCell(text, kind if trains(run) else "dim")))
 
     def _status(self, run: RunEntry) -> RunStatus:
         """Of a live run the status in its journal, which has a pause earlier than the list of runs."""
@@ -148,6 +172,8 @@ class TrainTab(Tab):
             return entry is not None and (not entry.status.over or self.commands.can_resume(entry))
         if action.verb == "mark":
             return self.entry is not None
+        if action.verb == "hide":
+            return any(not trains(run) for run in self.host.board.runs)
         if action.verb == "compare":
             return len(self._to_compare()) > 1
         return True
@@ -157,6 +183,8 @@ class TrainTab(Tab):
             return _("resume")
         if action.verb == "mark" and self.runs.cursor_id in self._marked:
             return _("unmark")
+        if action.verb == "hide" and self._trainings_only:
+            return _("all runs")
         return super().footer_label(action)
 
     async def action_new(self) -> None:
@@ -203,6 +231,12 @@ class TrainTab(Tab):
         else:
             self.show_message(_("at most {n} runs can be compared").format(n=MOST_RUNS), "warning")
         self.runs.set_rows(self._row(run) for run in self.host.board.runs)
+        self.host.refresh_footer()
+
+    def action_hide(self) -> None:
+        """Shows trainings alone, or all runs."""
+        self._trainings_only = not self._trainings_only
+        self.runs_changed()
         self.host.refresh_footer()
 
     def _to_compare(self) -> list[str]:
