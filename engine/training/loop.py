@@ -31,6 +31,7 @@ def _train(job: TrainingJob) -> LoopState:
     governor = ResourceGovernor(job)
     retry_on_oom = governor.retry_on_oom  # retries with less memory
     governor.fit_micro_batches()
+    job.replicas.start(job)
     eta = retry_on_oom(plan_steps, job, shrink=governor.shrink_evaluation)
     metrics = TrainingMetrics(job, eta)
     saver = CheckpointSaver(job, metrics)

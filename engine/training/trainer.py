@@ -45,7 +45,8 @@ class MeasuredWork:
 
 
 class Replicas(Protocol):
-    """The processes that compute the gradients of a batch together, with the same model. This one alone has the optimizer, the data, the journal and the checkpoints.
+    """The processes that compute the gradients of a batch together, with the same model. This one alone has the
+    optimizer, the data, the journal and the checkpoints.
 
     Used as a context manager: the other processes end with the block.
     """
@@ -57,6 +58,9 @@ class Replicas(Protocol):
     @property
     def here(self) -> int:
         """Those on this machine, which share its memory and its cores."""
+
+    def start(self, job: TrainingJob) -> None:
+        """Waits until all processes have the model of `job`. Raises Interrupted, RunFailed."""
 
     def accumulate(self, job: TrainingJob, parts: Sequence[MicroBatch]) -> float:
         """Adds the gradients of `parts` to the parameters of `job.model`; returns their reported loss.
@@ -73,6 +77,8 @@ class OneProcess:
     """This process computes every batch alone."""
 
     count = here = 1
+
+    def start(self, job: TrainingJob) -> None: ...
 
     def accumulate(self, job: TrainingJob, parts: Sequence[MicroBatch]) -> float:
         return job.accumulate_here(parts)

@@ -3,28 +3,46 @@ of them resumes."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from engine.core.errors import Interrupted, RunFailed, UsageProblem
+from engine.models.base_models import find_base
+from engine.models.card import Lineage
 from engine.runs.context import RunContext
 from engine.runs.control import Request
-from engine.runs.events import CommandHandled, RankLost, RanksReported, RunStatus, StatusChanged, Step
-from engine.runs.kinds import TrainMode
+from engine.runs.events import (
+    CommandHandled,
+    GovernorAction,
+    RankLost,
+    RanksReported,
+    RunStatus,
+    StatusChanged,
+    Step,
+)
+from engine.runs.kinds import TrainMode, TrainParams
 from engine.runs.train_flags import check_processes
+from engine.training.batches import MicroBatch
 from engine.training.control import handle_commands
 from engine.training.distributed.open import check_device
 from engine.training.distributed.processes import SpawnedProcesses
-from engine.training.recipe import Recipe
+from engine.training.lora.train import train_lora
+from engine.training.objective import Objective, TrainableModel
+from engine.training.recipe import Phase, Recipe, recipe_for
 from engine.training.scratch import train_scratch
 from engine.training.trainer import TrainingJob
-from tests.unit.training_run import events, new_run, text_file, tiny
+from tests.hf_models import talks
+from tests.unit.training_run import DatasetFile, events, new_run, text_file, tiny
 
 STEPS = 9
 CLOSE = 1e-4
@@ -93,7 +111,7 @@ def kill_rank(job: TrainingJob) -> None:
     os.kill(rank.pid, signal.SIGKILL)
 
 
-def test_a_killed_rank_is_replaced_and_a_pause_changes_no_loss(
+def test_a_killed_rank_a_pause_and_a_failed_allocation_change_no_loss(
     tmp_path: Path, alone: list[float | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def act(job: TrainingJob) -> None:
@@ -104,11 +122,26 @@ def test_a_killed_rank_is_replaced_and_a_pause_changes_no_loss(
         if job.state.step == 4:
             kill_rank(job)
 
+    accumulate, short = Objective.accumulate, [5]
+
+    def once_short_of_memory(
+        objective: Objective, model: TrainableModel, parts: Sequence[MicroBatch], *, seed: int | None = None
+    ) -> float:
+        loss = accumulate(objective, model, parts, seed=seed)
+        short[0] -= 1
+        if short[0] == 0:
+            raise MemoryError
+        return loss
+
+    monkeypatch.setattr(Objective, "accumulate", once_short_of_memory)
     before_step(monkeypatch, act)
     together = train(new_run(tmp_path / "run"), 2)
     assert losses(together) == pytest.approx(alone, abs=CLOSE)
     (lost,) = events(together, RankLost)
     assert (lost.step, lost.rank, lost.restarts, lost.reason) == (5, 1, 1, "killed by SIGKILL")
+    assert [(event.cause, event.action) for event in events(together, GovernorAction)] == [
+        ("allocation", "caches")
+    ]
     assert [event.name for event in events(together, CommandHandled)] == ["pause", "resume"]
     statuses = [event.status for event in events(together, StatusChanged)]
     assert statuses == [RunStatus.PAUSED, RunStatus.RUNNING]
@@ -184,3 +217,63 @@ def test_processes_that_would_not_help_are_refused(
         return
     with pytest.raises(UsageProblem, match=words):
         check_processes(nproc, mode)
+
+
+LEADER = """
+import sys
+from pathlib import Path
+from engine.training import loop
+from tests.unit.training_run import new_run
+from tests.unit.test_ranks import train
+
+def act(job, saver):
+    if job.state.step == 2:
+        print(job.replicas.processes._children[0].pid, flush=True)
+        sys.stdin.read()
+
+loop.handle_commands = act
+train(new_run(Path(sys.argv[1]) / "run"), 2)
+"""
+
+
+@pytest.mark.long
+def test_no_rank_outlives_a_killed_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LEADER, str(tmp_path)]
+    leader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert leader.stdout is not None
+    rank = psutil.Process(int(leader.stdout.readline()))
+    assert rank.is_running()
+    leader.kill()
+    leader.wait()
+    rank.wait(timeout=30)
+    assert not rank.is_running()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("hold", [0.0, 0.5])
+def test_an_adapter_learns_the_same_with_two_ranks(tmp_path: Path, knowing_hf: Path, hold: float) -> None:
+    """Also where the model is held to its base."""
+    data = tmp_path / "data.jsonl"
+    pairs = [
+        ("What is your name?", "I am little Q."),
+        ("How do I make tea?", "Boil some water, then wait."),
+    ] * 3
+    data.write_text("".join(json.dumps(row) + "\n" for row in talks(pairs)), encoding="utf-8")
+    asked = TrainParams(context=128, rank=4, batch_size=4, max_steps=6)
+    curves = []
+    for nproc in (1, 2):
+        made = recipe_for(msgspec.structs.replace(asked, nproc=nproc), Phase.LORA)
+        adapter = msgspec.structs.replace(made.adapter, hold=hold, dropout=0.0)
+        ctx = new_run(tmp_path / str(nproc))
+        train_lora(
+            ctx,
+            msgspec.structs.replace(made, adapter=adapter, lr=1e-2),
+            find_base(ctx.workspace, str(knowing_hf)),
+            DatasetFile(data, Lineage()),
+            name="mine",
+            out=ctx.workspace.root / "mine",
+        )
+        curves.append([event.loss for event in events(ctx, Step)])
+    assert curves[1] == pytest.approx(curves[0], abs=CLOSE)
+    first, last = curves[0][0], curves[0][-1]
+    assert first is not None and last is not None and first > 1.2 * last

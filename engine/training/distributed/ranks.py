@@ -22,7 +22,7 @@ from engine.training.batches import MicroBatch
 from engine.training.devices import physical_cores
 from engine.training.distributed.divide import divide
 from engine.training.distributed.exchange import ConnectionLost, Order, ProcessGroup, StepReport
-from engine.training.distributed.processes import NOTICE_S, EndedProcess, Processes
+from engine.training.distributed.processes import NOTICE_S, Processes
 from engine.training.distributed.worker import SETUP, Introduction, ready_key, this_process
 from engine.training.distributed.worker import step as compute_step
 
@@ -50,14 +50,21 @@ class Ranks:
         self._lost = 0
         self._reported_at = -REPORT_S
 
+    def start(self, job: TrainingJob) -> None:
+        while self._group is None:
+            try:
+                self._group = self._started(job)
+            except ConnectionLost as problem:
+                self._recover(job, str(problem))
+
     def accumulate(self, job: TrainingJob, parts: Sequence[MicroBatch]) -> float:
         while True:
+            self.start(job)
             try:
                 return self._step(job, parts)
             except ConnectionLost as problem:
-                ended, reason = self.processes.ended(NOTICE_S), str(problem)
-            job.optimizer.zero_grad()
-            self._recover(job, ended, reason)
+                job.optimizer.zero_grad()
+                self._recover(job, str(problem))
 
     def __enter__(self) -> Self:
         return self
@@ -76,9 +83,8 @@ class Ranks:
         torch.set_num_threads(physical_cores())
 
     def _step(self, job: TrainingJob, parts: Sequence[MicroBatch]) -> float:
-        if self._group is None:
-            self._group = self._started(job)
         group = self._group
+        assert group is not None
         order = Order(seed=job.dropout_seed, activation_checkpointing=job.state.activation_checkpointing)
         shares = divide(parts, self.count)
         for rank in range(1, self.count):
@@ -115,8 +121,9 @@ class Ranks:
         )
         return group
 
-    def _recover(self, job: TrainingJob, ended: EndedProcess | None, reason: str) -> None:
+    def _recover(self, job: TrainingJob, reason: str) -> None:
         """Ends the group and journals the loss. Raises RunFailed after too many."""
+        ended = self.processes.ended(NOTICE_S)
         if self._group is not None:
             self._group.close()
             self._group = None
