@@ -160,14 +160,14 @@ def _leave(folder: Path, home: Path) -> None:
 
 
 @contextmanager
-def cgroup_memory_limit(mb: float, log: Callable[[str], object]) -> Iterator[None]:
+def cgroup_memory_limit(mb: float, log: Callable[[str, str], object]) -> Iterator[None]:
     """Backs a budget of `mb` with a cgroup limit where possible, and logs whether it is."""
     if sys.platform != "linux":
         yield
         return
     with limited_memory(mb) as reason:
         if reason:
-            log(_("memory: no cgroup limit backs the budget ({reason})").format(reason=reason))
+            log(_("memory: no cgroup limit backs the budget ({reason})").format(reason=reason), "detail")
         else:
-            log(_("memory: a cgroup limit of {mb} MB backs the budget").format(mb=round(mb)))
+            log(_("memory: a cgroup limit of {mb} MB backs the budget").format(mb=round(mb)), "detail")
         yield

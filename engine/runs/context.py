@@ -175,7 +175,7 @@ class RunContext:
                     self._on_record = None
 
     def log(self, text: str, level: str = "info") -> None:
-        """Logs one line for the user; `level` is "info", "warning" or "error"."""
+        """Logs one line for the user; `level` is that of `Log`."""
         cut = text if len(text) <= _LOG_LIMIT else text[:_LOG_LIMIT] + " …"
         self.emit(Log(level=level, text=cut))
 

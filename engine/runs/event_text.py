@@ -321,7 +321,7 @@ def _memory_plan(event: e.MemoryPlan) -> tuple[str, str]:
             size=size(event.windows), room=round(event.room_mb), budget=round(event.budget_mb)
         )
     )
-    return "info", _("; ").join(parts)
+    return "detail", _("; ").join(parts)
 
 
 _DROP_STAGES = {

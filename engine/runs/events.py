@@ -317,7 +317,7 @@ class Log(Event, frozen=True, kw_only=True):
 
     KIND: ClassVar[str] = "log"
     level: str
-    """"info", "warning" or "error"."""
+    """"info", "warning", "error", or "detail": what the program measured for itself, of no use to most people."""
     text: str
 
 

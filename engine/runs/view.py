@@ -31,7 +31,7 @@ _HISTORY_LIMIT = 500
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line of the run's log: seconds since the epoch, "info", "warning" or "error", text."""
+    """One line of the run's log: seconds since the epoch, level as in `events.Log`, text."""
 
     t: float
     level: str

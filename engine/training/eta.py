@@ -112,7 +112,8 @@ def replan_steps(job: TrainingJob, eta: EtaEstimator, seconds: float) -> None:
         job.ctx.log(
             _("{phase}: the number of steps changes from {old} to {new} to end in time").format(
                 phase=state.phase, old=state.max_steps, new=steps
-            )
+            ),
+            "detail",
         )
         state.max_steps = steps
 

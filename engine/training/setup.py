@@ -225,7 +225,8 @@ def make_job(
             n=device.threads,
             format="bfloat16" if device.bf16 else "float32",
             reason=device.reason,
-        )
+        ),
+        "detail",
     )
     ctx.run_dir.checkpoints.mkdir(parents=True, exist_ok=True)
     return kind(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.core.paths import Workspace
-from engine.runs.events import Funnel
+from engine.runs.events import Funnel, Log
 from engine.runs.kinds import CorpusParams
 from engine.runs.spec import make_spec
 from tests.tui.helpers import text_of, until
@@ -41,3 +41,26 @@ async def test_z_hides_what_does_not_train_and_a_build_is_shown_by_its_counts(tm
         await pilot.press("ctrl+p", *build.dir.run_id, "enter")
         await until(pilot, lambda: tab.runs.cursor_id == build.dir.run_id)
         assert len(tab.runs.ids) == 2
+
+
+async def test_d_shows_what_the_program_measured_for_itself(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    run = LiveRun(ws, now=BEGAN)
+    run.write(Log(level="info", text="for a person"))
+    run.write(Log(level="detail", text="kernels 0.57x"))
+    run.step(1)
+    app = H2QApp(ws)
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(pilot, lambda: "for a person" in text_of(app))
+        assert "kernels" not in text_of(app)
+        await pilot.press("d")
+        await until(pilot, lambda: "kernels 0.57x" in text_of(app))
+        run.write(Log(level="detail", text="threads 2"))
+        await until(pilot, lambda: "threads 2" in text_of(app))
+        await pilot.press("d")
+        await until(pilot, lambda: "kernels" not in text_of(app) and "threads" not in text_of(app))
+        run.write(Log(level="detail", text="threads 3"))
+        run.write(Log(level="info", text="the end"))
+        await until(pilot, lambda: "the end" in text_of(app))
+        assert "threads 3" not in text_of(app)
+    run.end()

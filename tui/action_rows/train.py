@@ -64,6 +64,15 @@ TRAIN = actions_of(
         help=N_("The log alone, or the plots again."),
     ),
     AppAction(
+        "train.details",
+        "d",
+        N_("log details"),
+        "train",
+        help=N_(
+            "What the program measured for itself too: threads, memory limits, replanned steps; again: without."
+        ),
+    ),
+    AppAction(
         "train.mark",
         "m",
         N_("mark"),

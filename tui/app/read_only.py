@@ -32,6 +32,7 @@ LOOKING = frozenset(
         "suspend",
         "leave",
         "train.log",
+        "train.details",
         "train.hide",
         "train.mark",
         "train.compare",

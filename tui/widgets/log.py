@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_LINES = 2000
 _STYLE = {"warning": "$text-warning", "error": "$text-error"}
+_DETAIL_STYLE = "$foreground-muted"
 
 
 class LogPane(ScrollView, can_focus=True):
@@ -118,7 +119,8 @@ class LogPane(ScrollView, can_focus=True):
     def _wrap(self, line: LogLine) -> None:
         clock = local_time("%H:%M:%S", line.t)
         sign = f"{self.alert} " if line.level in _STYLE else ""
-        body = safe(sign + line.text, _STYLE.get(line.level, ""))
+        style = _DETAIL_STYLE if line.level == "detail" else _STYLE.get(line.level, "")
+        body = safe(sign + line.text, style)
         rows = list(body.wrap(max(10, self._width - 9)))
         for number, row in enumerate(rows):
             head = (f"{clock} ", "$foreground-muted") if number == 0 else (" " * 9, "")

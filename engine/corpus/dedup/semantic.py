@@ -235,7 +235,8 @@ def _group_by_ngrams(store: Database, ranked: Sequence[CorpusEntry], log: Log) -
         ranked, ((pair.first, pair.second, pair.similarity) for pair in tfidf.similar_pairs(texts))
     )
     log(
-        _("grouped by character n-grams: {n} groups; no semantic duplicates dropped").format(n=groups), "info"
+        _("grouped by character n-grams: {n} groups; no semantic duplicates dropped").format(n=groups),
+        "detail",
     )
     return _NGRAMS
 

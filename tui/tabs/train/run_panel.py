@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
 from engine.core.i18n import _, n_
-from engine.runs.view import RunView
+from engine.runs.view import LogLine, RunView
 from tui.tabs.train import run_text
 from tui.tabs.train.loss_chart import legend_line, loss_curves
 from tui.tabs.train.run_result import CountBar, bar_lines, result_bars
@@ -33,6 +33,8 @@ class RunPanel(Vertical):
         super().__init__(id="run")
         self.glyphs = glyphs
         self.log_scale = False
+        self.log_details = False
+        """The log has the lines of level "detail" too."""
         self.curves = Vertical(id="curves")
         self._loss_panel = Vertical(id="loss-panel", classes="panel")
         self._curve_legend = CellLines(id="loss-legend")
@@ -134,8 +136,12 @@ class RunPanel(Vertical):
     def _draw_log(self, view: RunView, *, new: bool) -> None:
         fresh = view.log_total - self._lines_drawn
         if new or fresh < 0:
-            self.log_pane.replace(view.log, _("no log lines yet"))
+            self.log_pane.replace(self._log_lines(view.log), _("no log lines yet"))
         elif fresh:
             lines = list(view.log)
-            self.log_pane.append(lines[max(0, len(lines) - fresh) :])
+            self.log_pane.append(self._log_lines(lines[max(0, len(lines) - fresh) :]))
         self._lines_drawn = view.log_total
+
+    def _log_lines(self, lines: Iterable[LogLine]) -> list[LogLine]:
+        """Those for a person, or all of them."""
+        return [line for line in lines if self.log_details or line.level != "detail"]

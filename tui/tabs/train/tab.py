@@ -233,6 +233,11 @@ class TrainTab(Tab):
         self.runs.set_rows(self._row(run) for run in self.host.board.runs)
         self.host.refresh_footer()
 
+    def action_details(self) -> None:
+        """The log with the lines of detail, or without."""
+        self.run_panel.log_details = not self.run_panel.log_details
+        self._draw(new=True)
+
     def action_hide(self) -> None:
         """Shows trainings alone, or all runs."""
         self._trainings_only = not self._trainings_only
