@@ -81,7 +81,7 @@ def power(full: bool) -> list[BenchResult]:
     """What the first look finds at 60 clusters, and whether later looks find the gain that the app calls detectable."""
     rows, samples = (40_000, 200_000) if full else (10_000, 20_000)
     results = []
-    for name, (draw, _limit) in DIFFERENCES.items():
+    for name, (draw, limit) in DIFFERENCES.items():
         values = draw(np.random.default_rng(60), rows, 60) + 1 / 3
         found = float(np.mean(paired_p_of_rows(values, samples=samples, largest=0.05) < alpha_for(1)))
         results.append(
@@ -89,8 +89,8 @@ def power(full: bool) -> list[BenchResult]:
                 f"verdict.power.{name}",
                 ours=found,
                 baseline=POWER_TARGET,
-                # The target is one of normal differences; the others are said.
-                target=1.0 if name == "normal" else 0.75,
+                # Under heavy skew an exact test of this level finds no more (docs/adr/0006).
+                target=1.0 if limit <= 0.06 else 0.85,
                 unit="of windows, first look",
                 lower_is_better=False,
                 notes=f"60 clusters, gain of a third of a standard deviation; standard error {error_of(found, rows):.4f}",
