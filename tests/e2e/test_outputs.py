@@ -96,6 +96,9 @@ OUTPUTS = {
     ("hive aggregate", "output_"): [
         Output(("hive", "aggregate", "{ws}/adapters/none"), "--output", REPLACED_FOLDER)
     ],
+    ("hive upload", "folder"): [
+        Output(("hive", "upload", "none", "--user-id", "ann", "--yes"), "--folder", FILLED_FOLDER)
+    ],
     ("monitor", "jsonl"): [Output(("monitor", "--count", "1"), "--jsonl", APPENDED_FILE)],
     ("monitor", "tensorboard"): [Output(("monitor", "--count", "1"), "--tensorboard", REPLACED_FOLDER)],
 }
@@ -104,6 +107,9 @@ INPUTS = {
     ("chat", "model"), ("chat", "adapter"), ("models add", "path"), ("models add", "name"), ("export", "name"), ("backup restore", "stamp"), ("memory import", "paths"),
     ("memory import", "format_"), ("memory import", "silence"), ("corpus scan", "file"), ("schedule weekly", "flags"), ("schedule daily", "flags"),
     ("ollama serve", "key_file"), ("notify import", "file"), ("hive aggregate", "folders"),
+    ("hive aggregate", "folder"), ("hive aggregate", "key_file"), ("hive list", "folder"), ("hive list", "key_file"),
+    ("hive download", "folder"), ("hive download", "key_file"), ("hive upload", "key_file"),
+    ("hive upload", "name"), ("hive upload", "user_id"), ("hive upload", "adapter"), ("hive download", "version"),
 }  # fmt: skip
 _PATH_WORDS = re.compile(r"output|\bdir|folder|file|path|config|save|write")
 

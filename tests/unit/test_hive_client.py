@@ -29,9 +29,10 @@ from engine.models.base_models import find_base
 from engine.models.card import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_card
 from engine.models.registry import list_models, promote
 from engine.workspace.open import open_workspace
+from tests.broken_line import BrokenLine
 from tests.cli import run_cli
 from tests.hive_adapters import add_adapter
-from tests.hive_served import BrokenLine, served_hive
+from tests.hive_server import serving_hive
 
 FAST = (0.01,) * 4
 PART = 64 << 10
@@ -57,7 +58,7 @@ def ws(tmp_path: Path, base: tuple[Path, str]) -> Workspace:
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    with served_hive(tmp_path / "hive") as address:
+    with serving_hive(tmp_path / "hive", with_base=False) as address:
         yield address
 
 
@@ -141,9 +142,13 @@ def test_an_upload_that_the_server_has_forgotten_begins_again(ws: Workspace, tmp
         if done:
             raise KeyboardInterrupt
 
-    with served_hive(tmp_path / "one") as url, client_at(url) as client, pytest.raises(KeyboardInterrupt):
+    with (
+        serving_hive(tmp_path / "one", with_base=False) as url,
+        client_at(url) as client,
+        pytest.raises(KeyboardInterrupt),
+    ):
         client.upload(ws, adapter, leave, user="ann")
-    with served_hive(tmp_path / "two") as url, client_at(url) as client:
+    with serving_hive(tmp_path / "two", with_base=False) as url, client_at(url) as client:
         text = (ws.root / "hive" / "client.json").read_text()
         old = read_shares(ws).pending[0].place
         (ws.root / "hive" / "client.json").write_text(text.replace(old, url))
@@ -176,7 +181,7 @@ def test_a_token_is_asked_for_sent_and_never_written_down(ws: Workspace, tmp_pat
     folder = tmp_path / "hive"
     folder.mkdir()
     token = create_token(Registry(folder), "ann", may_aggregate=False)
-    with served_hive(folder, needs_token=True) as url:
+    with serving_hive(folder, needs_token=True, with_base=False) as url:
         for wrong in ("", "x" * 40):
             with client_at(url, wrong) as client, pytest.raises(UsageProblem, match="token"):
                 client.server()

@@ -9,6 +9,7 @@ import typer
 
 from engine.core.i18n import _, n_, with_percent
 from tui.cli import output, session
+from tui.cli.commands import hive_share
 
 if TYPE_CHECKING:
     from engine.hive.aggregation.terms import JoinOptions, JoinReport
@@ -20,7 +21,7 @@ def register(group: typer.Typer) -> None:
 
     @group.command(help=_("Join LoRA adapters in folders, or of the workspace by name, without a server."))
     def aggregate(
-        folders: list[str] = typer.Argument(metavar="DIR…"),  # noqa: B008
+        folders: list[str] = typer.Argument(None, metavar="DIR…"),  # noqa: B008
         output_: str = typer.Option(..., "--output", metavar="DIR", help=_("Folder of the joined adapter.")),
         method: str = typer.Option(
             "clip",
@@ -68,6 +69,8 @@ def register(group: typer.Typer) -> None:
         rounds_before: int = typer.Option(
             0, "--rounds-before", min=0, help=_("Earlier rounds of the same people with the same --noise.")
         ),
+        folder: str = hive_share.folder_option(),
+        key_file: str = hive_share.key_option(),
     ) -> None:
         from engine.core.errors import UsageProblem
         from engine.hive.aggregation.terms import JoinMethod, JoinOptions
@@ -87,13 +90,33 @@ def register(group: typer.Typer) -> None:
             frozen_a=frozen_a,
             noise=_noise(noise, norm, delta, rounds_before),
         )
+        shared, samples = _signed(folder, key_file) if folder else ([], [])
+        places = [*map(_folder, folders or []), *shared]
+        if not places:
+            raise UsageProblem(
+                _("no adapters are named: DIR… or --folder DIR"), hint="h2q-tui hive aggregate --help"
+            )
         report = aggregate_folders(
-            [_folder(name) for name in folders],
+            places,
             session.output_path(output_),
             options,
-            weights=_weights(weights),
+            weights=_weights(weights) or (samples if shared and not folders else ()),
         )
         _show(report, session.output_path(output_), options)
+
+
+def _signed(folder: str, key_file: str) -> tuple[list[Path], list[float]]:
+    """The adapters of a shared folder whose signatures hold, and the conversations of each, none where one does not say;
+    the others are named."""
+    from engine.hive.shared_folder import folder_entries, read_key
+
+    entries = folder_entries(session.resolve(folder), read_key(hive_share.key_place(key_file)))
+    for entry in entries:
+        if entry.manifest is None:
+            output.echo(_("{id} is refused: {reason}").format(id=entry.id, reason=entry.problem), error=True)
+    signed = [entry for entry in entries if entry.manifest is not None]
+    samples = [float(entry.manifest.samples) for entry in signed if entry.manifest is not None]
+    return [entry.path for entry in signed], samples if all(samples) else []
 
 
 def _folder(name: str) -> Path:

@@ -52,13 +52,15 @@ def _http_option() -> Any:
     )
 
 
-def _folder_option() -> Any:
+def folder_option() -> Any:
+    """`--folder`."""
     return typer.Option(
         "", "--folder", metavar="DIR", help=_("A folder shared with others in place of a server.")
     )
 
 
-def _key_option() -> Any:
+def key_option() -> Any:
+    """`--key-file`."""
     return typer.Option(
         "",
         "--key-file",
@@ -88,14 +90,17 @@ def _upload_command() -> Callable[..., None]:
             min=1,
             help=_("Conversations that it was trained on, if its card does not say."),
         ),
-        folder: str = _folder_option(),
-        key_file: str = _key_option(),
+        folder: str = folder_option(),
+        key_file: str = key_option(),
         allow_http: bool = _http_option(),
         yes: bool = YES.render(),
     ) -> None:
+        from engine.core.outputs import check_output_parent
         from engine.hive.outgoing import outgoing_adapter
 
         ws = session.workspace()
+        if folder:
+            check_output_parent(session.output_path(folder))
         outgoing = outgoing_adapter(ws, _adapter_name(ws, name or adapter), samples=samples)
         if folder:
             _share_in_folder(ws, outgoing, session.resolve(folder), user_id, key_file, yes)
@@ -165,8 +170,8 @@ def _list_command() -> Callable[..., None]:
         user_id: str = typer.Option(
             "", "--user-id", metavar="NAME", help=_("Adapters of this person alone.")
         ),
-        folder: str = _folder_option(),
-        key_file: str = _key_option(),
+        folder: str = folder_option(),
+        key_file: str = key_option(),
         allow_http: bool = _http_option(),
     ) -> None:
         ws = session.workspace()
@@ -228,8 +233,8 @@ def _download_command() -> Callable[..., None]:
             help=_("Compare it with the model in use, or its base, on your own test set."),
         ),
         server: str = _server_option(),
-        folder: str = _folder_option(),
-        key_file: str = _key_option(),
+        folder: str = folder_option(),
+        key_file: str = key_option(),
         allow_http: bool = _http_option(),
     ) -> None:
         ws = session.workspace()
@@ -324,7 +329,7 @@ def _share_in_folder(
         "hive", "upload", outgoing.name, "--folder", str(folder), "--user-id", member, "--yes"
     )
     output.confirm(share_question(outgoing, str(folder)), yes, hint=hint)
-    file = _key_place(ws, key_file)
+    file = key_place(key_file)
     if not file.exists():
         make_key(file)
         output.echo(
@@ -376,7 +381,7 @@ def _from_folder(
     from engine.hive.fetch import fetch_from_folder
     from engine.hive.shared_folder import read_key
 
-    key = read_key(_key_place(ws, key_file))
+    key = read_key(key_place(key_file))
     installed, entry = fetch_from_folder(ws, folder, key, wanted, name=name, base=base)
     return installed, {"folder": str(folder), "adapter_id": entry.id, "manifest": entry.manifest}
 
@@ -401,7 +406,7 @@ def _validate(ws: Workspace, name: str) -> int:
 def _list_folder(ws: Workspace, folder: Path, key_file: str) -> None:
     from engine.hive.shared_folder import folder_entries, read_key
 
-    entries = folder_entries(folder, read_key(_key_place(ws, key_file)))
+    entries = folder_entries(folder, read_key(key_place(key_file)))
     for entry in entries:
         output.echo(_entry_line(entry))
     if not entries:
@@ -489,10 +494,11 @@ def _say_wait(seconds: float, reason: str) -> None:
     output.echo(_("{reason}; again in {seconds:g} s").format(reason=reason, seconds=seconds), error=True)
 
 
-def _key_place(ws: Workspace, named: str) -> Path:
+def key_place(named: str) -> Path:
+    """The file of `--key-file`, else the one of the workspace."""
     from engine.hive.shared_folder import key_file
 
-    return session.resolve(named) if named else key_file(ws)
+    return session.resolve(named) if named else key_file(session.locate_workspace())
 
 
 @contextmanager

@@ -1,41 +1,10 @@
-"""The server of a hive for tests, in a thread of this process; and a way to it that breaks."""
+"""A way to a server that breaks."""
 
 from __future__ import annotations
 
 import socket
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-
-from engine.hive.intake import HiveLimits
-from engine.hive.registry import Registry
-from engine.hive.rounds import RoundOptions
-from engine.hive.server.hive import Hive
-from engine.hive.server.serve import make_server
-from engine.hive.store import AdapterStore
-from engine.hive.tokens import TokenBook
-
-
-@contextmanager
-def served_hive(folder: Path, *, needs_token: bool = False) -> Iterator[str]:
-    """The URL of a server of the hive in `folder`."""
-    store = AdapterStore(folder)
-    hive = Hive(store, HiveLimits(), RoundOptions())
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        bound.listen(128)
-        server = make_server(hive, TokenBook(Registry(folder)), needs_token=needs_token)
-        thread = threading.Thread(target=server.run, args=[[bound]], daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{bound.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(10)
+from contextlib import suppress
 
 
 class BrokenLine:
