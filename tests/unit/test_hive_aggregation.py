@@ -179,9 +179,11 @@ def test_krum_takes_those_close_to_their_neighbours(tmp_path: Path) -> None:
         adapters.append(Contribution(f"a{seed}", write_adapter(tmp_path / f"a{seed}", made)))
     report = _join(adapters, tmp_path / "out", method=JoinMethod.KRUM, hostile=2, rank=16)
     assert [one.adapter for one in report.adapters if one.used == 0] == ["a3", "a7"]
-    assert {one.adapter for one in report.adapters if "direction" in one.flags} == {"a3", "a7"}
+    assert {one.adapter for one in report.adapters if "against" in one.flags} == {"a3", "a7"}
     honest = [one for one in adapters if one.name not in ("a3", "a7")]
     assert relative(updates(tmp_path / "out"), _mean(honest)) < 1e-6
+    clipped = _join(adapters, tmp_path / "clip", rank=16)
+    assert [one.adapter for one in clipped.adapters if one.used == 0] == ["a3", "a7"]
     with pytest.raises(UsageProblem):
         _join(adapters[:6], tmp_path / "few", method=JoinMethod.KRUM, hostile=2)
 

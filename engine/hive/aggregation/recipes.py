@@ -103,7 +103,8 @@ def recipe_for(options: JoinOptions, gram: Matrix, weights: Matrix, ranks: Ranks
 def _factors(options: JoinOptions, gram: Matrix, weights: Matrix) -> Matrix:
     """What each update is multiplied by."""
     if options.method is JoinMethod.CLIP:
-        return weights * robust.clip_factors(gram)
+        kept = np.where(robust.against_the_others(gram), 0.0, weights)
+        return robust.clip_factors(gram) * (kept / kept.sum() if kept.any() else weights)
     if options.method is JoinMethod.KRUM:
         chosen = robust.multi_krum(gram, robust.assumed_hostile(len(gram), options.hostile))
         kept = np.zeros_like(weights)

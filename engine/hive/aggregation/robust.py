@@ -17,7 +17,9 @@ FAR_NORM = 3.0
 """A norm so many times the median, or so many times smaller, is flagged."""
 SAME = 0.99
 """Cosine from which two adapters count as copies of one another."""
-_AGAINST, _APART, _SPREADS = -0.02, 0.15, 4.0
+AGAINST = -0.05
+"""Cosine to the others below which an update works against them: beyond what chance does in so many dimensions."""
+_APART, _SPREADS = 0.15, 4.0
 
 
 def norms(gram: Matrix) -> Matrix:
@@ -69,13 +71,20 @@ def cosines_to_others(gram: Matrix) -> Matrix:
     return np.asarray(to_sum / np.sqrt(np.maximum(others, np.finfo(float).tiny)))
 
 
+def against_the_others(gram: Matrix) -> list[bool]:
+    """Which updates point away from the sum of the others; of fewer than three, none: two only disagree."""
+    if len(gram) < 3:
+        return [False] * len(gram)
+    return [bool(one < AGAINST) for one in cosines_to_others(gram)]
+
+
 def flags(gram: Matrix) -> list[list[str]]:
-    """For each adapter why it looks unlike the others: "norm", "direction" (it points away from the others, or shares far
-    less with them than they with each other), "copy" (it is the update of another one, apart from its size)."""
+    """For each adapter why it looks unlike the others: "norm", "against" (it points away from them), "direction" (it shares
+    far less with them than they with each other), "copy" (it is the update of another one, apart from its size)."""
     count = len(gram)
     if count < 3:
         return [[] for _one in range(count)]
-    sizes, cosines = norms(gram), cosines_to_others(gram)
+    sizes, cosines, away = norms(gram), cosines_to_others(gram), against_the_others(gram)
     typical = float(np.median(sizes))
     angles = gram / np.maximum(np.outer(sizes, sizes), np.finfo(float).tiny)
     np.fill_diagonal(angles, 0.0)
@@ -85,17 +94,13 @@ def flags(gram: Matrix) -> list[list[str]]:
     found = []
     for index in range(count):
         ratio = sizes[index] / typical if typical else 1.0
-        found.append(
-            [
-                name
-                for name, holds in (
-                    ("norm", not 1 / FAR_NORM <= ratio <= FAR_NORM),
-                    ("direction", cosines[index] < _AGAINST or cosines[index] < far),
-                    ("copy", angles[index].max() >= SAME),
-                )
-                if holds
-            ]
-        )
+        reasons = {
+            "norm": not 1 / FAR_NORM <= ratio <= FAR_NORM,
+            "against": away[index],
+            "direction": cosines[index] < far and not away[index],
+            "copy": angles[index].max() >= SAME,
+        }
+        found.append([name for name, holds in reasons.items() if holds])
     return found
 
 

@@ -23,7 +23,7 @@ class JoinMethod(StrEnum):
     FEDAVG = "fedavg"
     """The mean of the factors alone, which is not the mean of the updates; its error is reported."""
     CLIP = "clip"
-    """`SVD` of updates scaled down to the median norm."""
+    """`SVD` of updates scaled down to the median norm, without those that point away from the others."""
     TRIMMED = "trimmed"
     """In each entry of a matrix, the mean without the largest and the smallest values."""
     MEDIAN = "median"
@@ -81,7 +81,7 @@ class AdapterShare(msgspec.Struct, frozen=True, kw_only=True):
     cosine: float
     """Between its update and the sum of the others."""
     flags: list[str] = []
-    """Why it looks unlike the others: "norm", "direction", "copy"."""
+    """Why it looks unlike the others: "norm", "against", "direction", "copy"."""
 
 
 class JoinReport(msgspec.Struct, frozen=True, kw_only=True):

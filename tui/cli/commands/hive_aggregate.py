@@ -27,7 +27,7 @@ def register(group: typer.Typer) -> None:
             "clip",
             "--method",
             help=_(
-                "clip (updates at most of the median norm, then svd), svd (best adapter of the rank), stack (exact, "
+                "clip (updates at most of the median norm, without those against the others; then svd), svd (best adapter of the rank), stack (exact, "
                 "ranks add up), fedex (mean of the factors, its residual in further ranks), fedavg (mean of the "
                 "factors, which is off), trimmed, median, krum (against hostile adapters)."
             ),
@@ -216,6 +216,7 @@ def _show(report: JoinReport, folder: Path, options: JoinOptions) -> None:
 def _flag(name: str) -> str:
     return {
         "norm": _("unusual norm"),
-        "direction": _("points away from the others"),
+        "against": _("points away from the others"),
+        "direction": _("shares less with the others than they with each other"),
         "copy": _("the same as another one"),
     }.get(name, name)
