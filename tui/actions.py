@@ -122,6 +122,12 @@ _HEALTH = actions_of(
     "health",
     AppAction("health.faster", ",", N_("shorter interval"), "health"),
     AppAction("health.slower", ".", N_("longer interval"), "health", "h2q-tui monitor --interval 2"),
+    AppAction(
+        "health.shorter", "[", N_("shorter time"), "health", help=N_("The graphs reach back less far.")
+    ),
+    AppAction(
+        "health.longer", "]", N_("longer time"), "health", help=N_("The graphs reach back up to a day.")
+    ),
     AppAction("health.now", "r", N_("refresh"), "health", "h2q-tui monitor --plain", footer=True),
     AppAction(
         "health.clear", "c C", N_("clear"), "health", footer=True, help=N_("Clear the history of the bars.")
@@ -137,6 +143,14 @@ _HEALTH = actions_of(
         help=N_("Hold back alerts for eight hours, or end that; critical ones are sent."),
     ),
     AppAction("health.test", "T", N_("test channels"), "health", "h2q-tui notify test"),
+    AppAction(
+        "health.channel",
+        "n",
+        N_("set up alerts"),
+        "health",
+        "h2q-tui notify setup",
+        help=N_("Add a channel for alerts, guided, and send a test message to it."),
+    ),
     AppAction("health.stop", "x", N_("end run"), "health", "h2q-tui runs stop ID", footer=True),
 )
 

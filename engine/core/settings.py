@@ -417,6 +417,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_url: str = ""
     """Address that is called every five minutes while a run is watched, so that another machine notices when this
     one dies; "": none."""
+    peers: tuple[str, ...] = ()
+    """Other machines on the Health tab: `NAME=ADDRESS`, where ADDRESS is that of their `h2q-tui web` (with its token) or
+    `h2q-tui monitor --export-port`. Only these are asked."""
     alert_channels: dict[str, dict[str, str]] = {}
     """Where alerts are sent, by name: `kind` and the public fields of `engine.alerts.channels`; secrets are elsewhere."""
     hive_server: str = ""

@@ -27,6 +27,10 @@ _TASK_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
+_SERVICES = ("engine serve", "engine watch", "engine deliver", "engine llama")
+"""Started by a run, and not part of it."""
+
+
 class ProcessRow(msgspec.Struct, frozen=True, kw_only=True):
     """One process."""
 
@@ -39,6 +43,8 @@ class ProcessRow(msgspec.Struct, frozen=True, kw_only=True):
     """Resident bytes."""
     run_id: str = ""
     """The run that it or one of its parents is."""
+    is_run: bool = False
+    """It is the process of the run itself."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,11 @@ class ProcessTable:
         before, span = self._before, now - self._at
         self._before, self._at = found, now
         shares = {pid: _share(one, before.get(pid), span) for pid, one in found.items()}
-        owners = dict(_owners(found, runs or {}))
+        owners = {
+            pid: run_id
+            for pid, run_id in _owners(found, runs or {})
+            if pid in (runs or {}) or self._name(found[pid]) not in _SERVICES
+        }
         # In steps, so that the rows of two processes that use about the same do not change places all the time.
         order = sorted(
             found.values(),
@@ -125,6 +135,7 @@ class ProcessTable:
                 cpu_percent=round(shares[one.pid], 1),
                 memory=one.memory,
                 run_id=owners.get(one.pid, ""),
+                is_run=one.pid in (runs or {}),
             )
             for one in order[:limit]
         ]

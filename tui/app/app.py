@@ -32,6 +32,7 @@ from tui.app.dispatch import KeyDispatcher
 from tui.app.global_actions import GlobalActions
 from tui.app.next_step import NextStepLine
 from tui.app.perform import ActionPerformer
+from tui.host.machine_feed import MachineFeed, MachineSampled
 from tui.host.run_follower import RunBoard, RunsChanged, RunUpdated, header_status
 from tui.host.shutdown import refuse_changes
 from tui.tabs.base import Tab
@@ -135,6 +136,7 @@ class H2QApp(App[None]):
             self._filters.append(NoColor())
         self._screen_diff = ScreenDiff()
         self.board = RunBoard(self, workspace)
+        self.machine = MachineFeed(self, self.board, lambda: self.interval, keeps=not read_only)
         self.set_class(self.glyphs.ascii, "-ascii")
         self._first_tab = tab or TABS[0].id
         self._tabs: dict[str, Tab] = {}
@@ -183,6 +185,7 @@ class H2QApp(App[None]):
         self.app_resume_signal.subscribe(self, lambda _app: self.redraw())
         await self.show_tab(self._first_tab)
         self.board.start()
+        self.machine.start()
         self.set_interval(HANGUP_CHECK_S, self._leave_when_hung_up)
         self._count_alerts()
         self.set_interval(ALERT_CHECK_S, self._count_alerts)
@@ -406,6 +409,11 @@ class H2QApp(App[None]):
             self._tab.runs_changed()
         self.refresh_footer()
         self.refresh_next_step()
+
+    @on(MachineSampled)
+    def _machine_sampled(self) -> None:
+        if self._tab is not None and self.is_running:
+            self._tab.machine_sampled()
 
     def _refresh_header(self) -> None:
         self.header.running = header_status(self.board)

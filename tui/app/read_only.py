@@ -56,6 +56,8 @@ LOOKING = frozenset(
         "health.faster",
         "health.slower",
         "health.now",
+        "health.shorter",
+        "health.longer",
         "health.clear",
     }
 )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from engine.core.paths import Workspace
     from engine.core.settings import Settings
     from tui.actions import AppAction
+    from tui.host.machine_feed import MachineFeed
     from tui.host.run_follower import RunBoard
     from tui.terminal.capabilities import Terminal
     from tui.terminal.glyphs import Glyphs
@@ -32,7 +33,9 @@ class AppHost(Protocol):
     preparing: bool
     """An import is under way that is followed by a build of the corpus."""
     interval: float
-    """Refresh interval of the Health tab in seconds."""
+    """Seconds between two samples of the machine."""
+    machine: MachineFeed
+    """Samples of the machine since the start of the app."""
     read_only: bool
     """The app only looks: nothing in the workspace is changed and no run is started."""
 

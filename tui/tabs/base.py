@@ -76,6 +76,9 @@ class Tab(Container):
     def runs_changed(self) -> None:
         """A run appeared, ended or was removed (`self.host.board.runs`). Called only while on the screen."""
 
+    def machine_sampled(self) -> None:
+        """`self.host.machine` has a new sample. Called only while the tab is on the screen."""
+
     def is_enabled(self, action: AppAction) -> bool:
         """Whether `action` makes sense now; footer, palette and `?` sheet offer only enabled actions."""
         return True

@@ -43,8 +43,8 @@ class AlertBoard:
     muted_until: float | None = None
 
 
-def alert_lines(board: AlertBoard, glyphs: Glyphs, rows: int) -> list[Content]:
-    """At most `rows` lines: the diagnosis, what is in force, then what was told."""
+def alert_lines(board: AlertBoard, glyphs: Glyphs, width: int, rows: int) -> list[Content]:
+    """At most `rows` lines of `width` cells: the diagnosis, what is in force, then what was told."""
     lines = []
     if board.diagnosis:
         lines.append(Content.styled(f"{glyphs.alert} {one_line(board.diagnosis)}", "$text-warning"))
@@ -54,11 +54,13 @@ def alert_lines(board: AlertBoard, glyphs: Glyphs, rows: int) -> list[Content]:
     if not lines:
         lines.append(Content.styled(f"{glyphs.done} " + _("no alert is in force"), "$text-success"))
     if not board.channels:
-        lines.append(Content.styled(_("h2q-tui notify setup sends alerts to you"), "$foreground-muted"))
+        lines.append(Content.styled(_("n sets up where alerts are sent"), "$foreground-muted"))
     named = {state.fingerprint for state in board.open}
     past = [notice for notice in board.told if not named.intersection(notice.fingerprints)]
     lines += [_told_line(notice, glyphs) for notice in past]
-    return lines[: max(1, rows)]
+    whole = [part for line in lines for part in line.wrap(width)] if width > 0 else lines
+    # Where not all fit as a whole, each is cut at the edge.
+    return (whole if len(whole) <= rows else lines)[: max(1, rows)]
 
 
 def subtitle(board: AlertBoard) -> str:

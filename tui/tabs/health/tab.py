@@ -1,241 +1,183 @@
-"""The Health tab: the machine, the run on it, the limits of the app, and alerts. It samples only while it is shown."""
+"""The Health tab: the machine, the run on it, processes, and alerts."""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
-from collections import deque
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.containers import Grid, VerticalScroll
-from textual.content import Content
-from textual.geometry import Size
 from textual.message import Message
+from textual.widget import Widget
 
-from engine.alerts.collect import MachineCollector
-from engine.alerts.desk import acknowledge_alerts, alert_overview, mute_alerts, send_tests
-from engine.alerts.diagnosis import diagnose
-from engine.alerts.run_collect import RunCollector
-from engine.core.errors import H2QError
-from engine.core.i18n import N_, _, colon, n_
-from engine.core.local_time import local_time
-from engine.health.limits import find_limits
+from engine.core.errors import H2QError, UsageProblem
+from engine.core.i18n import N_, _
 from engine.inference.client import InferenceClient
 from engine.inference.protocol import ServiceStatus
-from engine.machine.probes import MachineProbes, MachineSample
 from engine.runs import control
 from engine.runs.view import RunView
+from engine.sinks.peers import PeerReading, parse_peer, read_peer
 from tui.actions import AppAction
-from tui.host.run_follower import RunUpdated
-from tui.screens.ask import Confirm
+from tui.host.run_follower import RunEntry, RunUpdated
+from tui.screens.ask import Confirm, LinePrompt
 from tui.tabs.base import Tab
-from tui.tabs.health import alerts_text, panels_text
+from tui.tabs.health import alerts_text
+from tui.tabs.health.alert_actions import AlertActions
 from tui.tabs.health.alerts_text import AlertBoard
+from tui.tabs.health.layout import COLUMNS, panel_rows, row_heights
+from tui.tabs.health.machine_text import cpu_lines, device_lines, memory_lines
+from tui.tabs.health.panels import LinePanel, ProcessList, what_it_is
+from tui.tabs.health.reader import HealthReader, HealthReadings
+from tui.tabs.health.run_text import run_memory, training_lines
+from tui.tabs.health.scene import RANGES, MachineScene, range_name
+from tui.tabs.health.system_text import system_lines
 from tui.terminal.text import safe
-from tui.widgets.cell_lines import CellLines
 
 if TYPE_CHECKING:
     from tui.host.app_host import AppHost
 
 INTERVALS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-HISTORY = 600
-"""Samples kept for the graphs."""
+READ_S = 5.0
+"""Between two looks at alerts, processes and the inference service."""
+PEERS_S = 15.0
 
 _PANELS = (
     ("cpu", N_("CPU")),
     ("memory", N_("Memory")),
     ("training", N_("Training")),
-    ("disk", N_("Disk")),
-    ("service", N_("Inference service")),
-    ("limits", N_("Limits")),
+    ("devices", N_("Devices")),
+    ("processes", N_("Processes")),
     ("alerts", N_("Alerts")),
+    ("system", N_("System")),
 )
-MUTE_S = 8 * 3600.0
-TOLD = 20
-"""Past messages that the panel has room for."""
-_LEAST_ALERT_ROWS = 3
-_LEAST_GRAPH = 3
-TWO_COLUMNS, WIDE = 80, 120
-_FRAME = 2
-"""Rows of a border."""
 
 
-class GaugePanel(CellLines):
-    """A box as high as its lines."""
-
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return max(3, len(self.lines))
-
-    def set_lines(self, lines: Sequence[Content]) -> None:
-        grown = max(3, len(lines)) != max(3, len(self.lines))
-        super().set_lines(lines)
-        if grown:
-            self.refresh(layout=True)
-
-
-class HealthTab(Tab):
-    """Six panels and the alerts below them; three columns from 120 cells, two from 80, else one."""
+class HealthTab(AlertActions):
+    """Panels that fill the window; which ones and where depends on its size (`layout.py`)."""
 
     TAB_ID: ClassVar[str] = "health"
     TITLE: ClassVar[str] = N_("Health")
-    FIRST_FOCUS: ClassVar[str] = "#health-scroll"
+    FIRST_FOCUS: ClassVar[str] = "#health-processes"
 
-    class Sampled(Message):
-        """A new sample of the machine and of the inference service, and the alerts."""
+    class Read(Message):
+        """Alerts, processes and limits, and the inference service."""
 
-        def __init__(
-            self, snapshot: MachineSample, service: ServiceStatus | None, alerts: AlertBoard
-        ) -> None:
+        def __init__(self, readings: HealthReadings, service: ServiceStatus | None) -> None:
             super().__init__()
-            self.snapshot = snapshot
+            self.readings = readings
             self.service = service
-            self.alerts = alerts
+
+    class PeersAnswered(Message):
+        """What the other machines said."""
+
+        def __init__(self, peers: tuple[PeerReading, ...]) -> None:
+            super().__init__()
+            self.peers = peers
 
     def __init__(self, host: AppHost) -> None:
         super().__init__(host)
-        self.snapshot: MachineSample | None = None
         self.service: ServiceStatus | None = None
-        self._probes = MachineProbes(self.workspace.root)
+        self.readings = HealthReadings()
+        self.peers: tuple[PeerReading, ...] = ()
+        self.span = RANGES[0]
         self._client = InferenceClient(self.workspace)
-        self.alerts = AlertBoard()
-        self._history: deque[list[float]] = deque(maxlen=HISTORY)
-        self._memory: deque[float | None] = deque(maxlen=HISTORY)
-        self._speeds: deque[float | None] = deque(maxlen=HISTORY)
-        self._machine = MachineCollector(self.workspace.root)
-        self._runs = RunCollector(self.workspace)
-        self._panels = {name: GaugePanel(id=f"health-{name}", classes="panel") for name, _title in _PANELS}
+        self._reader: HealthReader | None = None
+        titles = dict(_PANELS)
+        self._boxes = {
+            name: LinePanel(_(title), id=f"health-{name}")
+            for name, title in titles.items()
+            if name != "processes"
+        }
+        self.processes = ProcessList(id="health-processes")
+        self._grid = Grid(id="health-grid")
+        self._scroll = VerticalScroll(self._grid, id="health-scroll", can_focus=False)
+        self._placed_for: tuple[int, int] | None = None
+
+    @property
+    def alerts(self) -> AlertBoard:  # type: ignore[override]
+        """The alerts as they were read last."""
+        return self.readings.alerts
+
+    @property
+    def panels(self) -> dict[str, Widget]:
+        """All panels by name, in their order."""
+        return {name: self.processes if name == "processes" else self._boxes[name] for name, _t in _PANELS}
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll(id="health-scroll"), Grid(id="health-grid"):
-            for name, title in _PANELS:
-                self._panels[name].border_title = safe(_(title))
-                yield self._panels[name]
+        yield self._scroll
+
+    def on_mount(self) -> None:
+        self._grid.mount(*self.panels.values())
+        self._say_range()
+
+    def restore_from(self, previous: Tab) -> None:
+        if isinstance(previous, HealthTab):
+            self.span = previous.span
+            self.processes.set_filter(previous.processes.words)
 
     def activate(self) -> None:
-        self._watch()
+        self.draw()
+        self._read()
+        self._ask_peers()
 
     def deactivate(self) -> None:
         self.workers.cancel_node(self)
 
+    # Readings
+
     @work(group="health", exclusive=True, exit_on_error=False)
-    async def _watch(self) -> None:
+    async def _read(self) -> None:
         while True:
-            await self._sample()
-            await asyncio.sleep(self.host.interval)
+            if self._reader is None:
+                self._reader = await asyncio.to_thread(HealthReader, self.workspace)
+            readings = await asyncio.to_thread(self._reader.read, self.host.settings, self._run_pids())
+            try:
+                service = await self._client.status()
+            except H2QError:
+                service = None
+            self.post_message(self.Read(readings, service))
+            await asyncio.sleep(max(READ_S, self.host.interval))
 
-    async def _sample(self) -> None:
-        view = self._current_view()
-        snapshot = await asyncio.to_thread(self._probes.sample, view.pid if view is not None else None)
-        try:
-            service = await self._client.status()
-        except H2QError:
-            service = None
-        alerts = await asyncio.to_thread(self._read_alerts)
-        self.post_message(self.Sampled(snapshot, service, alerts))
+    @work(group="health:peers", exclusive=True, exit_on_error=False)
+    async def _ask_peers(self) -> None:
+        while self.host.settings.peers:
+            found = []
+            for text in self.host.settings.peers:
+                try:
+                    peer = parse_peer(text)
+                except UsageProblem:
+                    found.append(PeerReading(name=text, t=time.time(), error="unknown"))
+                    continue
+                found.append(await asyncio.to_thread(read_peer, peer))
+            self.post_message(self.PeersAnswered(tuple(found)))
+            await asyncio.sleep(PEERS_S)
 
-    def _read_alerts(self) -> AlertBoard:
-        """What the watcher found, and why the run is slower than usual. Called in a thread."""
-        runs = self._runs.read()
-        machine = self._machine.read(self._runs.pids)
-        reasons = [diagnose(machine, run) for run in runs if run.alive and not run.over]
-        try:
-            states, told, muted = alert_overview(self.workspace, TOLD)
-            return AlertBoard(
-                diagnosis=next(filter(None, reasons), ""),
-                open=tuple(states),
-                told=tuple(told),
-                channels=len(self.host.settings.alert_channels),
-                muted_until=muted,
-            )
-        except (sqlite3.Error, OSError):
-            return AlertBoard(diagnosis=next(filter(None, reasons), ""))
+    def _run_pids(self) -> dict[int, str]:
+        views = ((run.run_id, self.host.board.view(run.run_id)) for run in self.host.board.live)
+        return {view.pid: run_id for run_id, view in views if view is not None and view.pid is not None}
 
-    @on(Sampled)
-    def _sampled(self, message: Sampled) -> None:
-        changed = message.alerts.open != self.alerts.open
-        self.snapshot, self.service, self.alerts = message.snapshot, message.service, message.alerts
+    @on(Read)
+    def _was_read(self, message: Read) -> None:
+        changed = message.readings.alerts.open != self.alerts.open
+        self.readings, self.service = message.readings, message.service
+        self.processes.show(self.readings.processes)
         if changed:
             self.host.refresh_footer()
-        total, view = message.snapshot.memory_total, self._current_view()
-        self._memory.append((message.snapshot.memory_used or 0) / total if total else None)
-        self._speeds.append(view.tokens_per_s if view is not None else None)
-        if message.snapshot.cpu_percent is not None:
-            self._history.append(message.snapshot.cpu_percent)
+        self._draw_slow()
+
+    @on(PeersAnswered)
+    def _peers_answered(self, message: PeersAnswered) -> None:
+        self.peers = message.peers
         self.draw()
 
-    def _current_view(self) -> RunView | None:
-        entry = self.host.board.current
-        return self.host.board.view(entry.run_id) if entry is not None else None
+    def read_again(self) -> None:
+        self.host.machine.refresh()
+        self._read()
 
-    def draw(self) -> None:
-        """Draws the last sample."""
-        snapshot = self.snapshot
-        if snapshot is None or not self.is_mounted:
-            return
-        glyphs, entry, view = self.host.glyphs, self.host.board.current, self._current_view()
-        run_id = entry.run_id if entry is not None else ""
-        limits = find_limits(self.host.settings.max_memory_gb)
-        scope = view.scope if view is not None else ""
-        rows = self._graph_rows()
-        width = {name: panel.size.width for name, panel in self._panels.items()}
-        lines = {
-            "cpu": panels_text.cpu(snapshot, self._history, glyphs, width["cpu"], rows),
-            "memory": panels_text.memory(snapshot, glyphs, width["memory"], self._memory, rows),
-            "training": panels_text.training(
-                view,
-                run_id,
-                snapshot,
-                glyphs,
-                now=time.time(),
-                speeds=self._speeds,
-                width=width["training"],
-                graph_rows=rows,
-            ),
-            "disk": panels_text.disk(snapshot),
-            "service": panels_text.service(self.service),
-            "limits": panels_text.limits(limits, self.host.terminal, glyphs, scope)[: 5 if rows else 4],
-        }
-        alert_rows = self._align(lines)
-        lines["alerts"] = alerts_text.alert_lines(self.alerts, glyphs, alert_rows)
-        lines["alerts"] += [Content("")] * (alert_rows - len(lines["alerts"]))
-        for name, panel in self._panels.items():
-            panel.set_lines(lines[name])
-        self._panels["alerts"].border_subtitle = safe(alerts_text.subtitle(self.alerts))
-
-    def _rows_of_panels(self) -> tuple[tuple[str, ...], ...]:
-        """The names of the panels that stand beside each other, in a window with two columns or three."""
-        if self.size.width >= WIDE:
-            return (("cpu", "memory", "training"), ("disk", "service", "limits"))
-        return (("cpu", "memory"), ("training", "disk"), ("service", "limits"))
-
-    def _graph_rows(self) -> int:
-        """Rows of each graph: what the window has beyond the panels without graphs and the alerts.
-
-        Graphs stand in the first row of panels of a wide window, in the first two of one with two columns.
-        """
-        if self.size.width < TWO_COLUMNS or self.snapshot is None:
-            return 0
-        wide = self.size.width >= WIDE
-        figures = [4, 5] if wide else [3, 4, 5]
-        spare = self.query_one("#health-scroll").size.height - sum(figures) - _FRAME * (len(figures) + 1)
-        graph = (spare - _LEAST_ALERT_ROWS) * 2 // 3 if wide else (spare - _LEAST_ALERT_ROWS) // 3
-        return graph if graph >= _LEAST_GRAPH else 0
-
-    def _align(self, lines: dict[str, list[Content]]) -> int:
-        """Makes the panels of each row equally high; returns the rows that are left for the alerts."""
-        if self.size.width < TWO_COLUMNS:
-            return 2 * _LEAST_ALERT_ROWS
-        used = 0
-        for names in self._rows_of_panels():
-            rows = max(3, *(len(lines[name]) for name in names))
-            used += rows + _FRAME
-            for name in names:
-                lines[name] += [Content("")] * (rows - len(lines[name]))
-        return max(_LEAST_ALERT_ROWS, self.query_one("#health-scroll").size.height - used - _FRAME)
+    def machine_sampled(self) -> None:
+        self.draw()
 
     def run_updated(self, message: RunUpdated) -> None:
         """The next sample draws it: twice a second would be more than one reads here."""
@@ -243,65 +185,85 @@ class HealthTab(Tab):
     def runs_changed(self) -> None:
         self.draw()
 
+    # Drawing
+
+    def on_resize(self, _event: events.Resize) -> None:
+        self._place()
+
+    def _place(self) -> None:
+        """Puts the panels into the grid for the size of the window."""
+        size = (self.size.width, self.size.height)
+        if size == self._placed_for or not self.is_mounted:
+            return
+        self._placed_for = size
+        rows = panel_rows(*size)
+        spans = {name: span for row in rows for name, span in row.panels}
+        for name, panel in self.panels.items():
+            panel.display = name in spans
+            panel.styles.column_span = spans.get(name, COLUMNS)
+        heights = row_heights(rows, size[1])
+        self._grid.styles.grid_size_columns = COLUMNS
+        self._grid.styles.grid_rows = " ".join(map(str, heights))
+        self._grid.styles.height = sum(heights)
+
+    def _current_view(self) -> RunView | None:
+        entry = self.host.board.current
+        return self.host.board.view(entry.run_id) if entry is not None else None
+
+    def draw(self) -> None:
+        """Draws the newest sample."""
+        sample = self.host.machine.sample
+        if sample is None or not self.is_mounted:
+            return
+        scene = MachineScene(
+            sample,
+            self.host.machine.history,
+            self.host.glyphs,
+            self.span,
+            self.host.interval,
+            self.host.terminal.colours,
+        )
+        entry, view, now = self.host.board.current, self._current_view(), time.time()
+        run_id = entry.run_id if entry is not None else ""
+        run, budget = run_memory(view)
+        self._boxes["cpu"].show(lambda width, height: cpu_lines(scene, width, height))
+        self._boxes["memory"].show(
+            lambda width, height: memory_lines(scene, width, height, run=run, budget=budget)
+        )
+        self._boxes["training"].show(
+            lambda width, height: training_lines(scene, view, run_id, width, height, now=now)
+        )
+        self._boxes["devices"].show(lambda width, height: device_lines(scene, width, height, self.peers))
+
+    def _draw_slow(self) -> None:
+        """Draws what is read more rarely."""
+        view = self._current_view()
+        scope = view.scope if view is not None else ""
+        glyphs, limits = self.host.glyphs, self.readings.limits
+        self._boxes["alerts"].show(
+            lambda width, height: alerts_text.alert_lines(self.alerts, glyphs, width, height)
+        )
+        self._boxes["alerts"].border_subtitle = safe(alerts_text.subtitle(self.alerts))
+        self._boxes["system"].show(
+            lambda _width, _height: system_lines(self.service, limits, self.host.terminal, glyphs, scope)
+        )
+
     # Actions
 
     def is_enabled(self, action: AppAction) -> bool:
         if action.verb == "stop":
-            return self.host.board.current is not None
+            return self._run_to_stop() is not None
         if action.verb == "ack":
             return any(state.acknowledged_at is None for state in self.alerts.open)
         if action.verb == "test":
             return bool(self.host.settings.alert_channels)
         return True
 
-    @work(group="alerts", exclusive=True, exit_on_error=False)
-    async def action_ack(self) -> None:
-        try:
-            seen = await asyncio.to_thread(acknowledge_alerts, self.workspace, "all")
-        except (H2QError, sqlite3.Error, OSError) as error:
-            self.show_message(str(error), "error")
-            return
-        n = len(seen)
-        self.show_message(n_("{n} alert acknowledged.", "{n} alerts acknowledged.", n).format(n=n), "success")
-        self._watch()
-
-    @work(group="alerts", exclusive=True, exit_on_error=False)
-    async def action_mute(self) -> None:
-        """Mutes everything for eight hours; ends that mute when it is in force."""
-        seconds = MUTE_S if self.alerts.muted_until is None else 0.0
-        try:
-            until = await asyncio.to_thread(mute_alerts, self.workspace, "all", seconds)
-        except (sqlite3.Error, OSError) as error:
-            self.show_message(str(error), "error")
-            return
-        clock = local_time("%H:%M", until)
-        self.show_message(
-            _("only critical alerts are sent until {time}").format(time=clock)
-            if until
-            else _("No longer muted.")
-        )
-        self._watch()
-
-    @work(group="alerts", exclusive=True, exit_on_error=False)
-    async def action_test(self) -> None:
-        self.show_message(_("sending a test message …"))
-        try:
-            results = await asyncio.to_thread(send_tests, self.workspace)
-        except H2QError as error:
-            self.show_message(str(error), "error")
-            return
-        failed = {name: error for name, error in results.items() if error}
-        text = _(", ").join(
-            colon(name, _("sent") if not error else _("not sent: {error}").format(error=error))
-            for name, error in (failed or results).items()
-        )
-        self.show_message(text, "error" if failed else "success")
-
     def _set_interval(self, step: int) -> None:
         place = min(range(len(INTERVALS)), key=lambda n: abs(INTERVALS[n] - self.host.interval))
         self.host.interval = INTERVALS[max(0, min(len(INTERVALS) - 1, place + step))]
         self.show_message(_("refreshes every {seconds:g} s").format(seconds=self.host.interval))
-        self._watch()
+        self.host.machine.refresh()
 
     def action_faster(self) -> None:
         self._set_interval(-1)
@@ -309,20 +271,66 @@ class HealthTab(Tab):
     def action_slower(self) -> None:
         self._set_interval(1)
 
+    def _set_range(self, step: int) -> None:
+        place = RANGES.index(self.span) + step
+        self.span = RANGES[max(0, min(len(RANGES) - 1, place))]
+        self._say_range()
+        self.draw()
+
+    def _say_range(self) -> None:
+        keys = self.host.action_keys
+        hint = " ".join([*keys.get("health.shorter", ())[:1], *keys.get("health.longer", ())[:1]])
+        self._boxes["cpu"].border_subtitle = safe(f"{range_name(self.span)}  {hint}".rstrip())
+
+    def action_shorter(self) -> None:
+        self._set_range(-1)
+
+    def action_longer(self) -> None:
+        self._set_range(1)
+
     def action_now(self) -> None:
-        self._watch()
+        self.read_again()
 
     def action_refresh(self) -> None:
-        self._watch()
+        self.read_again()
 
     def action_clear(self) -> None:
-        for history in (self._history, self._memory, self._speeds):
-            history.clear()
+        self.host.machine.history.clear()
         self.draw()
+
+    def action_filter(self) -> None:
+        def answered(text: str | None) -> None:
+            if text is not None:
+                self.processes.set_filter(text)
+
+        question = _("processes with")
+        self.app.push_screen(LinePrompt(question, self.processes.words, select=True), answered)
+
+    def action_back(self) -> None:
+        """Esc clears the filter."""
+        self.processes.set_filter("")
+
+    def action_copy(self) -> None:
+        row = self.processes.current
+        if row is not None:
+            self.host.copy_to_clipboard(str(row.pid))
+            self.show_message(_("copied"))
+
+    def _run_to_stop(self) -> RunEntry | None:
+        """The run of the process under the cursor while the table has the focus, else the run in progress."""
+        row = self.processes.current
+        if self.processes.has_focus and row is not None and row.run_id:
+            return self.host.board.entry(row.run_id)
+        return self.host.board.current
 
     @work(group="ask", exclusive=True)
     async def action_stop(self) -> None:
-        entry = self.host.board.current
+        row = self.processes.current
+        if self.processes.has_focus and self.processes.chosen and row is not None and not row.run_id:
+            text = _("only your own runs are ended here; {name} is none")
+            self.show_message(text.format(name=what_it_is(row)), "warning")
+            return
+        entry = self._run_to_stop()
         if entry is None:
             return
         question = _("Write a checkpoint and stop run {run}?").format(run=entry.run_id[:9])
