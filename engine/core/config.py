@@ -123,7 +123,10 @@ def _parse(text: str, path: Path) -> Settings:
         line = int(where[1]) if where else text.count("\n") + 1
         reason = _TOML_LINE.sub("", str(error)).strip()
         raise BadInput(
-            _("The settings are not valid TOML ({reason})").format(reason=reason), path=path, line=line
+            _("The settings are not valid TOML ({reason})").format(reason=reason),
+            path=path,
+            line=line,
+            hint=f"${{EDITOR:-vi}} +{line} {shell_word(path)}",
         ) from None
     known = {field.name: field for field in msgspec.structs.fields(Settings)}
     values: dict[str, Any] = {}

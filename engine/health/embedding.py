@@ -63,7 +63,10 @@ _NOTICED = 0.1
 def read_languages(ws: Workspace) -> LanguagesReading:
     from engine.corpus.embedding.measured import measured_groups
 
-    setting = load_settings(ws).embedder
+    try:
+        setting = load_settings(ws).embedder
+    except BadInput as error:
+        raise NotKnown(_("the settings cannot be read"), hint=error.hint) from None
     if not setting or setting == "off" or not ws.memory_db.exists():
         return LanguagesReading(setting, {})
     connection = sqlite3.connect(f"{ws.memory_db.resolve().as_uri()}?mode=ro", uri=True, timeout=1)

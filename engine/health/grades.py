@@ -138,6 +138,9 @@ def judgement_of(problem: Exception) -> Judgement:
         return Judgement(Grade.UNKNOWN, problem.reason, problem.hint)
     if isinstance(problem, H2QError):
         return fails(problem.message, problem.hint)
+    if isinstance(problem, sqlite3.OperationalError):
+        # It is locked, or cannot be opened: a full disk, no permission.
+        return Judgement(Grade.UNKNOWN, str(problem))
     if isinstance(problem, sqlite3.Error):
         return fails(f"{type(problem).__name__}: {problem}")
     text = error_text(problem)

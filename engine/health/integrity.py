@@ -14,7 +14,7 @@ from typing import NamedTuple
 from engine.core.i18n import _, n_
 from engine.core.paths import Workspace
 from engine.health.grades import Grade, Judgement, NotKnown, fixable, passes, warns
-from engine.health.versions import install_fix
+from engine.health.versions import install_fix, installed_version
 
 ROOT_PACKAGE = "h2q-tui"
 HASH_S = 1.5
@@ -39,7 +39,7 @@ class RequirementsReading(NamedTuple):
     packages: int
     unmet: tuple[Unmet, ...] = ()
     broken: tuple[str, ...] = ()
-    """Packages whose metadata cannot be read."""
+    """Packages whose metadata cannot be read, as they are required: "numpy>=2"."""
 
 
 def read_requirements(_ws: Workspace) -> RequirementsReading:
@@ -80,9 +80,12 @@ def _closure() -> tuple[dict[str, metadata.Distribution], list[Unmet], list[str]
                 break
             key = str(canonicalize_name(wanted.name))
             plain = f"{wanted.name}{wanted.specifier}"
-            version = _version(wanted.name)
+            version = installed_version(wanted.name)
             if not version:
-                unmet[Unmet(name, plain, "")] = None
+                if _is_there(wanted.name):
+                    broken.append(plain)
+                else:
+                    unmet[Unmet(name, plain, "")] = None
                 continue
             if wanted.specifier and not wanted.specifier.contains(version, prereleases=True):
                 unmet[Unmet(name, plain, version)] = None
@@ -94,18 +97,19 @@ def _closure() -> tuple[dict[str, metadata.Distribution], list[Unmet], list[str]
     return found, list(unmet), list(dict.fromkeys(broken))
 
 
-def _version(name: str) -> str:
-    """The installed version; "" without one or with unreadable metadata."""
+def _is_there(name: str) -> bool:
+    """Whether a package is installed at all, whatever its metadata is worth."""
     try:
-        return metadata.version(name) or ""
-    except (metadata.PackageNotFoundError, KeyError, OSError, UnicodeDecodeError, ValueError):
-        return ""
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def judge_requirements(reading: RequirementsReading) -> Judgement:
     if reading.broken:
         text = _("the metadata of {names} cannot be read").format(names=_(", ").join(reading.broken[:_SHOWN]))
-        return fixable(Grade.FAIL, text, install_fix(*reading.broken[:_SHOWN], again=True))
+        return fixable(Grade.FAIL, text, install_fix(*reading.broken[:_SHOWN], over=True))
     if not reading.unmet:
         n = reading.packages
         return passes(
@@ -148,7 +152,7 @@ class FilesReading(NamedTuple):
     """Packages without a readable RECORD (of a distribution's package manager, or damaged)."""
 
 
-def read_files(_ws: Workspace) -> FilesReading:
+def read_files(_ws: Workspace, hash_s: float = HASH_S) -> FilesReading:
     """Compares the files of all packages that this program needs: sizes, and hashes while the time lasts."""
     found, _unmet, _broken = _closure()
     missing, changed = dict[str, str](), dict[str, str]()
@@ -173,7 +177,7 @@ def read_files(_ws: Workspace) -> FilesReading:
                 changed.setdefault(name, row.path)
             elif row.digest and size <= _HASHED_AT_MOST:
                 small.append((size, name, path, row))
-    hashed, end = 0, time.monotonic() + HASH_S
+    hashed, end = 0, time.monotonic() + hash_s
     # Compiled libraries first: their damage shows as a crash, that of a text as an error.
     for _size, name, path, row in sorted(small, key=lambda item: (".so" not in item[3].path, item[0])):
         if time.monotonic() > end:
@@ -246,4 +250,7 @@ def _named(rows: Iterable[tuple[str, str]]) -> str:
 
 def pinned(names: Iterable[str]) -> list[str]:
     """`name==version` of installed packages, so that an installation changes no version."""
-    return [f"{name}=={version}" if (version := _version(name)) else name for name in list(names)[:_SHOWN]]
+    return [
+        f"{name}=={version}" if (version := installed_version(name)) else name
+        for name in list(names)[:_SHOWN]
+    ]

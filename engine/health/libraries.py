@@ -9,7 +9,6 @@ import json
 import threading
 from collections.abc import Sequence
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from engine.core.i18n import _, n_
 from engine.core.paths import Workspace
 from engine.health.grades import Grade, Judgement, NotKnown, fails, fixable, passes, warns
 from engine.health.reading import last_line, run_python
-from engine.health.versions import install_fix, version_tuple
+from engine.health.versions import install_fix, installed_version, version_tuple
 
 TORCH_S, LLAMA_S = 30.0, 15.0
 """Time limits of the imports; a busy small machine takes long to read torch from its disk."""
@@ -83,7 +82,7 @@ class TorchReading(NamedTuple):
 
 
 def read_torch(_ws: Workspace) -> TorchReading:
-    version = installed("torch")
+    version = installed_version("torch")
     return TorchReading(version, probe_torch() if version else Probe())
 
 
@@ -111,7 +110,7 @@ class LlamaReading(NamedTuple):
 
 
 def read_llama(_ws: Workspace) -> LlamaReading:
-    version = installed("xllamacpp")
+    version = installed_version("xllamacpp")
     if not version:
         return LlamaReading("")
     done = run_python("import xllamacpp", timeout_s=LLAMA_S)
@@ -141,7 +140,7 @@ def judge_llama(reading: LlamaReading) -> Judgement:
 
 
 def read_openmp(_ws: Workspace) -> Probe:
-    if not installed("torch"):
+    if not installed_version("torch"):
         raise NotKnown(_("torch is not installed"))
     return probe_torch()
 
@@ -181,11 +180,3 @@ def _owner(path: str) -> str:
 def _without_foreign(runtimes: Sequence[tuple[str, str]]) -> str:
     """The command that removes Homebrew's copy, which is the one too many in the reports; "" without one."""
     return "brew uninstall libomp" if any("/Cellar/libomp/" in path for _kind, path in runtimes) else ""
-
-
-def installed(name: str) -> str:
-    """Version of an installed package; "" without one."""
-    try:
-        return metadata.version(name) or ""
-    except (metadata.PackageNotFoundError, OSError, ValueError, KeyError):
-        return ""

@@ -91,13 +91,15 @@ ACCELERATE = Broken(
 
 def read_versions(_ws: Workspace) -> dict[str, str]:
     """The version of each of `WATCHED` that is installed."""
-    found = {}
-    for name in WATCHED:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {name: version for name, version in found.items() if version}
+    return {name: version for name in WATCHED if (version := installed_version(name))}
+
+
+def installed_version(name: str) -> str:
+    """The version of an installed package; "" without one, or when its metadata cannot be read."""
+    try:
+        return metadata.version(name) or ""
+    except (metadata.PackageNotFoundError, OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def judge_versions(versions: Mapping[str, str]) -> Judgement:
@@ -140,23 +142,28 @@ def _finding(row: Broken, versions: Mapping[str, str]) -> Judgement:
     return fixable(row.grade, text, install_fix(f"{row.package}>={'.'.join(map(str, row.below))}"))
 
 
-def install_fix(*requirements: str, again: bool = False) -> Fix:
-    """The fix that installs `requirements` into this Python; `again`: also where they are installed already."""
+def install_fix(*requirements: str, again: bool = False, over: bool = False) -> Fix:
+    """The fix that installs `requirements` into this Python.
+
+    `again`: also where they are installed already; `over`: without removing a damaged one first, which pip cannot.
+    """
     return Fix(
         change=_("Install {names} into {path}; this needs a network").format(
             names=_(", ").join(requirements), path=sys.prefix
         ),
-        command=install_command(*requirements, again=again),
+        command=install_command(*requirements, again=again, over=over),
         outside=True,
     )
 
 
-def install_command(*requirements: str, again: bool = False) -> tuple[str, ...]:
+def install_command(*requirements: str, again: bool = False, over: bool = False) -> tuple[str, ...]:
     """The command that installs packages into this Python: pip's, or uv's where that made the environment."""
     if importlib.util.find_spec("pip") is None and shutil.which("uv"):
-        reinstall = ["--reinstall"] if again else []
+        reinstall = ["--reinstall"] if again or over else []
         return ("uv", "pip", "install", "--python", sys.executable, *reinstall, *requirements)
-    flags = ["--force-reinstall", "--no-deps"] if again else []
+    flags = (
+        ["--ignore-installed", "--no-deps"] if over else ["--force-reinstall", "--no-deps"] if again else []
+    )
     return (sys.executable, "-m", "pip", "install", *flags, *requirements)
 
 

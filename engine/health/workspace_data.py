@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from engine.core.config import load_settings
 from engine.core.errors import H2QError
+from engine.core.filenames import shell_word
 from engine.core.i18n import _, n_
 from engine.core.local_time import local_time
 from engine.core.paths import Workspace
@@ -22,8 +23,14 @@ _DAY_S = 86400.0
 class WorkspaceReading(NamedTuple):
     path: str
     exists: bool
-    writable: str
-    """The folder that cannot be written; "" when it can."""
+    blocked: str = ""
+    """The first of its folders that cannot be written; "" without one."""
+    owner: int = 0
+    """User id of `blocked`."""
+    user: int = 0
+    """User id of this process."""
+    read_only: bool = False
+    """Whether `blocked` is on a file system that is mounted for reading."""
 
 
 def read_workspace(ws: Workspace) -> WorkspaceReading:
@@ -35,16 +42,42 @@ def read_workspace(ws: Workspace) -> WorkspaceReading:
     for folder in (ws.root, ws.memory_db.parent, ws.config, ws.runs, ws.models, ws.training, ws.backups):
         nearest = existing_folder(folder)
         if not os.access(nearest, os.W_OK | os.X_OK):
-            return WorkspaceReading(str(ws.root), ws.root.exists(), str(nearest))
-    return WorkspaceReading(str(ws.root), ws.root.exists(), "")
+            found, mount = nearest.stat(), os.statvfs(nearest)
+            return WorkspaceReading(
+                str(ws.root),
+                ws.root.exists(),
+                str(nearest),
+                found.st_uid,
+                os.getuid(),
+                bool(mount.f_flag & os.ST_RDONLY),
+            )
+    return WorkspaceReading(str(ws.root), ws.root.exists())
 
 
 def judge_workspace(reading: WorkspaceReading) -> Judgement:
-    if reading.writable:
-        return fails(_("{path} cannot be written").format(path=reading.writable), ELSEWHERE)
+    if reading.blocked:
+        return _blocked(reading)
     if not reading.exists:
         return passes(_("{path} is created on first use").format(path=reading.path))
     return passes(reading.path)
+
+
+def _blocked(reading: WorkspaceReading) -> Judgement:
+    path = reading.blocked
+    text = _("{path} cannot be written").format(path=path)
+    if reading.read_only:
+        return fails(_("{detail}: its disk is mounted for reading alone").format(detail=text), ELSEWHERE)
+    if not reading.exists:
+        return fails(text, ELSEWHERE)
+    if reading.owner != reading.user:
+        # `sudo h2q-tui …` once leaves folders that belong to root.
+        text = _("{detail}: it belongs to another user ({user})").format(detail=text, user=reading.owner)
+        return fails(text, f"sudo chown -R {reading.user} {shell_word(path)}")
+    fix = Fix(
+        change=_("Let you write {path} and what is in it").format(path=path),
+        command=("chmod", "-R", "u+rwX", path),
+    )
+    return fixable(Grade.FAIL, text, fix)
 
 
 # The conversations

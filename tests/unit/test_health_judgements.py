@@ -230,7 +230,7 @@ CASES: Mapping[str, tuple[tuple[Any, Grade, str], ...]] = {
             FAIL,
             "rensa>=0.5, which is not installed",
         ),
-        (integrity.RequirementsReading(66, broken=("numpy",)), FAIL, "metadata of numpy"),
+        (integrity.RequirementsReading(66, broken=("numpy>=2",)), FAIL, "metadata of numpy"),
     ),
     "files": (
         (integrity.FilesReading(66, 24202, 1650), PASS, "24202 files"),
@@ -279,9 +279,12 @@ CASES: Mapping[str, tuple[tuple[Any, Grade, str], ...]] = {
         (terminal.LogoutReading("Linux", kills=True, scopes=False), WARN, "logind"),
     ),
     "workspace": (
-        (data.WorkspaceReading("/h", exists=True, writable=""), PASS, "/h"),
-        (data.WorkspaceReading("/h", exists=False, writable=""), PASS, "first use"),
-        (data.WorkspaceReading("/h", exists=True, writable="/h/runs"), FAIL, "/h/runs cannot be written"),
+        (data.WorkspaceReading("/h", exists=True), PASS, "/h"),
+        (data.WorkspaceReading("/h", exists=False), PASS, "first use"),
+        (data.WorkspaceReading("/h", True, "/h/runs", 1000, 1000), FAIL, "/h/runs cannot be written"),
+        (data.WorkspaceReading("/h", True, "/h/runs", 0, 1000), FAIL, "another user (0)"),
+        (data.WorkspaceReading("/h", True, "/h", 1000, 1000, read_only=True), FAIL, "reading alone"),
+        (data.WorkspaceReading("/h", False, "/", 0, 1000), FAIL, "/ cannot be written"),
     ),
     "store": (
         (data.StoreReading("/m", 705), PASS, "705"),
@@ -434,4 +437,4 @@ def test_what_is_not_in_order_comes_with_a_command(id_: str, reading: Any, grade
 def test_a_fix_says_whether_it_leaves_the_workspace(id_: str, reading: Any, grade: Grade, said: str) -> None:
     fix = judged(id_, reading).fix
     if fix is not None:
-        assert fix.outside == (id_ not in ("secrets", "backups"))
+        assert fix.outside == (id_ not in ("secrets", "backups", "workspace"))

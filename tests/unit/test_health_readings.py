@@ -129,6 +129,41 @@ def test_the_command_that_installs_names_this_python() -> None:
     assert any("python" in word for word in install_command("torch"))
 
 
+@pytest.fixture
+def damaged_numpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of numpy's metadata before that of the real one."""
+    folder = tmp_path / "site" / "numpy-99.dist-info"
+    folder.mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    return folder
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xea\x00", b"Name: numpy\n"])
+def test_a_package_whose_metadata_is_damaged_is_named_as_such(damaged_numpy: Path, content: bytes) -> None:
+    (damaged_numpy / "METADATA").write_bytes(content)
+    result = find_check("packages").run(Workspace(damaged_numpy))
+    assert result.grade is Grade.FAIL and "the metadata of numpy" in result.detail
+    assert "--ignore-installed" in result.hint or "--reinstall" in result.hint
+    assert find_check("versions").run(Workspace(damaged_numpy)).grade is Grade.PASS
+
+
+def test_a_package_of_another_version_than_is_required_is_named(damaged_numpy: Path) -> None:
+    (damaged_numpy / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.26.4\n")
+    result = find_check("packages").run(Workspace(damaged_numpy))
+    assert result.grade is Grade.FAIL and "h2q-tui needs numpy>=2, installed is 1.26.4" in result.detail
+
+
+def test_a_file_that_is_missing_or_changed_is_named(damaged_numpy: Path) -> None:
+    (damaged_numpy / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 2.4.6\n")
+    record = damaged_numpy / "RECORD"
+    record.write_text(record_of(damaged_numpy.parent, one=b"one"))
+    assert not integrity.read_files(Workspace(damaged_numpy), 0.0).missing
+    (damaged_numpy.parent / "one").write_bytes(b"on")
+    found = integrity.read_files(Workspace(damaged_numpy), 0.0)
+    assert found.missing == {"numpy": "one"}
+    assert "numpy==2.4.6" in integrity.judge_files(found).hint
+
+
 # Disk
 
 

@@ -65,6 +65,7 @@ def test_a_missing_model_in_use_fails(tmp_path: Path) -> None:
     ("problem", "grade"),
     [
         (sqlite3.DatabaseError("file is not a database"), Grade.FAIL),
+        (sqlite3.OperationalError("database is locked"), Grade.UNKNOWN),
         (BadInput("it is broken", hint="h2q-tui paths"), Grade.FAIL),
         (NotKnown("this machine does not say"), Grade.UNKNOWN),
         (PermissionError(13, "Permission denied", "/proc/x"), Grade.UNKNOWN),
