@@ -16,6 +16,7 @@ from engine.models.gguf.header import read_metadata
 from engine.models.ollama.create import modelfile
 from engine.models.ollama.model_store import StoredModel
 from engine.models.registry import find_model, in_use
+from engine.models.tool_calls import capabilities
 from engine.validation.report import Verdict, list_reports, load_report
 
 _TEMPLATE = "tokenizer.chat_template"
@@ -46,7 +47,7 @@ def show_model(ws: Workspace, stored: StoredModel) -> dict[str, Any]:
         "messages": [{"role": one.role, "content": one.content} for one in stored.messages],
         "details": stored.details,
         "model_info": {name: value for name, value in values.items() if name != _TEMPLATE},
-        "capabilities": ["completion"],
+        "capabilities": capabilities(str(values.get(_TEMPLATE) or "")),
         "modified_at": datetime.fromtimestamp(stored.modified_at, UTC).isoformat(),
         "h2q": origin_of(ws, stored),
     }

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 import secrets
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -23,6 +23,7 @@ from engine.core.errors import BadInput, UsageProblem
 from engine.core.i18n import _
 from engine.core.seeds import usable_seed
 from engine.models.chatml import MaskedTokens
+from engine.models.tool_calls import ToolSyntax
 
 Prompt = Sequence[ChatMessage] | str
 """A conversation, or a text that is sent as it is."""
@@ -171,6 +172,8 @@ class RenderedPrompt(msgspec.Struct, frozen=True, kw_only=True):
     dropped_turns: int = 0
     context: int = 0
     """Tokens that prompt and answer may have together."""
+    tool_syntax: ToolSyntax | None = None
+    """Of a prompt with tools: how the model calls them; None where it cannot."""
 
 
 @dataclass(frozen=True)
@@ -297,6 +300,15 @@ class StreamingModel(Protocol):
 
         Blocks while the prompt is rendered, and raises as `generate`. Closing the generator ends the work.
         """
+        ...
+
+
+@runtime_checkable
+class ToolModel(Protocol):
+    """A model whose prompts are rendered here by its own chat template, which may take tools."""
+
+    def tool_prompt(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> RenderedPrompt:
+        """The text to send with `generate`; without `tool_syntax` where the model takes no tools."""
         ...
 
 

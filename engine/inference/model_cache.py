@@ -6,9 +6,10 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -24,6 +25,7 @@ from engine.inference.language_model import (
     RenderedPrompt,
     Sampling,
     StreamingModel,
+    ToolModel,
     Unsupported,
     conversation_nll,
     joined,
@@ -93,6 +95,12 @@ class AsyncLanguageModel:
 
     async def render_prompt(self, messages: Prompt, sampling: Sampling) -> RenderedPrompt:
         return await asyncio.to_thread(self._model.render_prompt, messages, sampling)
+
+    async def tool_prompt(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> RenderedPrompt:
+        """As `ToolModel.tool_prompt`, for any model."""
+        if not isinstance(self._model, ToolModel):
+            return RenderedPrompt(text="", tokens=0)
+        return await asyncio.to_thread(self._model.tool_prompt, turns, tools)
 
     async def embed(self, texts: Sequence[str], *, truncate: bool) -> tuple[list[list[float]], int]:
         """(vectors, tokens of the texts). Raises BadInput for a text that is too long and may not be truncated."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from engine.core.chat import ChatMessage
 from engine.inference.language_model import Prompt, RenderedPrompt, Sampling, require_question, too_long
+from engine.models.chat_template import ChatTemplate
 from engine.models.history import FittedPrompt
 
 _ALL = 1 << 40
@@ -44,6 +45,16 @@ def fitted(
         raise too_long(len(prompt.ids), room)
     # The end of a text says more about what follows it.
     return FittedPrompt(prompt.messages, prompt.ids[len(prompt.ids) - space :], prompt.dropped)
+
+
+def with_tools(
+    chat: PromptRenderer, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any], context: int
+) -> RenderedPrompt:
+    """As `ToolModel.tool_prompt`. Raises BadInput for turns that the template rejects."""
+    if not isinstance(chat, ChatTemplate) or (syntax := chat.tool_syntax) is None:
+        return RenderedPrompt(text="", tokens=0)
+    text = chat.tool_prompt(turns, tools)
+    return RenderedPrompt(text=text, tokens=len(chat.raw(text)), context=context, tool_syntax=syntax)
 
 
 def rendered(

@@ -7,6 +7,7 @@ and one final line. Closing the connection cancels.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -52,6 +53,9 @@ class Render(ServiceRequest, frozen=True, kw_only=True, tag="render"):
     messages: list[ChatMessage] = []
     sampling: Sampling = Sampling()
     raw: str | None = None
+    turns: list[dict[str, Any]] = []
+    """In place of `messages`: turns that may call tools, for `ToolModel.tool_prompt`."""
+    tools: list[dict[str, Any]] = []
 
 
 class Embed(ServiceRequest, frozen=True, kw_only=True, tag="embed"):

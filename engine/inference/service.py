@@ -212,6 +212,9 @@ class Service:
                         )
             case Render():
                 async with self._models.use(request.model) as model:
+                    if request.turns:
+                        yield _done(await model.tool_prompt(request.turns, request.tools))
+                        return
                     prompt = request.messages if request.raw is None else request.raw
                     yield _done(await model.render_prompt(prompt, request.sampling))
             case Embed():

@@ -7,7 +7,8 @@ explains it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from engine.models.chatml import MaskedTokens
 from engine.models.history import FittedPrompt, fit_prompt
 from engine.models.template_text import BREAK, TemplateText
 from engine.models.template_tokens import TemplateTokens
+from engine.models.tool_calls import ToolSyntax, syntax_of
 
 JOINER = "\u2060"
 """Word joiner: not seen, and no part of a control token."""
@@ -104,6 +106,23 @@ class ChatTemplate:
     def prompt_text(self, messages: Sequence[ChatMessage]) -> str:
         """The text of `prompt`, without a BOS that the tokenizer adds."""
         return self._text.shown(messages)
+
+    @cached_property
+    def tool_syntax(self) -> ToolSyntax | None:
+        """How the model calls tools; None where its template does not take them, or writes calls in another way."""
+        try:
+            return syntax_of(self._text.with_tools)
+        except BadInput:
+            return None
+
+    def tool_prompt(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
+        """The text of a prompt with tools, for `raw`; U+2060 stands inside control tokens that contents spell.
+
+        Each turn has `role` and `content`, and may have `tool_calls` and `name`, as OpenAI's API does.
+        """
+        return self._text.with_tools(
+            [{**turn, "content": self.spelled(str(turn.get("content") or ""))} for turn in turns], tools
+        )
 
     def raw(self, text: str) -> list[int]:
         """Ids of a text that is a whole prompt: control tokens in it count as such, and a BOS is added."""

@@ -6,7 +6,7 @@ first, as the oldest turns, which is also what Ollama does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -52,6 +52,11 @@ class MessageTemplate(ChatTemplate):
 
     def fit(self, messages: Sequence[ChatMessage], space: int) -> FittedPrompt:
         return fit_prompt(self._plain, with_turns(self.turns, messages), space)
+
+    def tool_prompt(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
+        start = next((i for i, turn in enumerate(turns) if turn["role"] != "system"), len(turns))
+        before = [{"role": turn.role, "content": turn.content} for turn in self.turns]
+        return super().tool_prompt([*turns[:start], *before, *turns[start:]], tools)
 
     def windows(self, messages: Sequence[ChatMessage], context: int) -> list[MaskedTokens]:
         """As `ChatTemplate.windows`; each window has the turns before its `context` tokens."""

@@ -7,7 +7,7 @@ that `BREAK` stands inside each control token which a message merely spells.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from engine.core.chat import ChatMessage
@@ -124,13 +124,20 @@ class TemplateText:
             return True
         return False
 
-    def _apply(self, turns: list[dict[str, str]], generation: bool) -> str:
+    def with_tools(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> str:
+        """The prompt of turns, which may call tools and hold their results; contents are taken as they are."""
+        return self._apply(turns, generation=turns[-1]["role"] != "assistant", tools=list(tools) or None)
+
+    def _apply(
+        self, turns: Sequence[Mapping[str, Any]], generation: bool, tools: list[Any] | None = None
+    ) -> str:
         try:
             text: str = self._tokenizer.apply_chat_template(
-                turns,
+                list(turns),
                 chat_template=self._rendered_template,
                 tokenize=False,
                 add_generation_prompt=generation,
+                tools=tools,
                 **FIXED,
             )
         except Exception as problem:  # a template is a program: it may raise anything

@@ -14,6 +14,7 @@ from engine.models.gguf.header import ARRAY, GgufReader, open_binary
 from engine.models.ollama.store import find_layers
 from engine.models.resolve import ModelKind
 from engine.models.tokenizer import CHAT_TEMPLATE
+from engine.models.tool_calls import capabilities
 from engine.serving.names import TAGGED, ApiModel
 from engine.serving.verdicts import provenance
 
@@ -57,7 +58,7 @@ def _describe_listed(ws: Workspace, model: ApiModel) -> dict[str, Any]:
         "system": system,
         "details": details(model),
         "model_info": info,
-        "capabilities": ["completion"],
+        "capabilities": capabilities(template),
         "modified_at": model.modified_at,
         "h2q": about,
     }

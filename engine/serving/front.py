@@ -18,6 +18,7 @@ from engine.http.refused import RequestRefused, bad_request
 from engine.inference.client import InferenceClient
 from engine.inference.language_model import Generated, RenderedPrompt, Sampling, TokenLogProb
 from engine.inference.protocol import Embed, Embedded, Generate, Render, TextDelta
+from engine.models.tool_calls import ToolCall
 from engine.serving.names import ApiModel, ApiModels
 from engine.serving.options import sampling_of
 
@@ -73,10 +74,27 @@ class Front:
                 )
             )
 
+    async def render_tools(self, request: Render) -> RenderedPrompt:
+        """The prompt of turns with tools."""
+        async with self.turn():
+            return await self.client.render(request)
+
     async def embed(self, request: Embed) -> Embedded:
         """Vectors of texts."""
         async with self.turn():
             return await self.client.embed(request)
+
+
+class CalledTool(msgspec.Struct, frozen=True, kw_only=True):
+    """A call with the id that its result names."""
+
+    id: str
+    index: int
+    call: ToolCall
+
+    @property
+    def arguments_json(self) -> str:
+        return msgspec.json.encode(self.call.arguments).decode()
 
 
 class Answer:
@@ -86,6 +104,7 @@ class Answer:
         self.started = time.monotonic()
         self.text = ""
         self.logprobs: list[TokenLogProb] = []
+        self.calls: list[CalledTool] = []
         self.result: Generated | None = None
 
     @property
@@ -94,13 +113,15 @@ class Answer:
         assert self.result is not None
         return self.result
 
-    async def read(self, stream: AsyncGenerator[TextDelta | Generated, None]) -> Answer:
+    async def read(self, stream: AsyncGenerator[TextDelta | CalledTool | Generated, None]) -> Answer:
         """Reads the whole stream."""
         parts = []
         async with aclosing(stream):
             async for item in stream:
                 if isinstance(item, Generated):
                     self.result = item
+                elif isinstance(item, CalledTool):
+                    self.calls.append(item)
                 else:
                     parts.append(item.text)
                     self.logprobs += item.logprobs

@@ -16,13 +16,14 @@ from engine.http.bodies import read_json
 from engine.http.refused import bad_request
 from engine.inference.language_model import Generated, Sampling
 from engine.inference.protocol import Embed, Generate
-from engine.serving.front import Answer, Front, chat_messages, request_to
+from engine.serving.front import Answer, CalledTool, Front, chat_messages, request_to
 from engine.serving.names import ApiModel
 from engine.serving.ollama_types import (
     AnswerRequest,
     ChatRequest,
     EmbedRequest,
     GenerateRequest,
+    OllamaMessage,
     logprobs_json,
     metrics,
     nanoseconds,
@@ -30,6 +31,7 @@ from engine.serving.ollama_types import (
 )
 from engine.serving.options import keep_seconds, sampling_of
 from engine.serving.replies import NDJSON, Items, StreamedReply, WholeReply, encode, json_reply, line
+from engine.serving.tools import ToolAnswer, ToolTalk, tool_answer, tools_of, turn_of
 
 Wrap = Callable[[str], dict[str, Any]]
 """The fields that carry the text in a reply of chat or generate."""
@@ -43,10 +45,14 @@ def routes(front: Front) -> APIRouter:
     async def chat(request: Request) -> Response:
         body = await read_json(request, ChatRequest)
         model = await front.models.find(body.model or "")
-        turns = [(turn.role.lower(), turn.content or "") for turn in body.messages or ()]
-        _check(body, model, [image for turn in body.messages or () for image in turn.images or ()])
-        if body.tools:
-            raise bad_request(f"{body.model} does not support tools")
+        messages = body.messages or []
+        _check(body, model, [image for turn in messages for image in turn.images or ()])
+        if messages and (body.tools or any(turn.tool_calls for turn in messages)):
+            talk = ToolTalk(turns=[_turn(turn) for turn in messages], tools=tools_of(body.tools))
+            keep_s = keep_seconds(body.keep_alive)
+            answer = await tool_answer(front, model, body.model or "", talk, _sampling(body, model), keep_s)
+            return await _answered(front, model, body, answer.request, _chat_text, answer)
+        turns = [(turn.role.lower(), turn.content or "") for turn in messages]
         return await _reply(front, model, body, chat_messages(turns) or None, _chat_text)
 
     @router.post("/api/generate")
@@ -174,7 +180,20 @@ async def _reply(
         reason = "unload" if keep_s == 0 else "load"
         done = {"created_at": utc_now(), **wrap(""), "done": True, "done_reason": reason}
         return json_reply(head | done)
-    request = request_to(model, prompt, _sampling(body, model), keep_s)
+    return await _answered(
+        front, model, body, request_to(model, prompt, _sampling(body, model), keep_s), wrap
+    )
+
+
+async def _answered(
+    front: Front,
+    model: ApiModel,
+    body: AnswerRequest,
+    request: Generate,
+    wrap: Wrap,
+    tools: ToolAnswer | None = None,
+) -> Response:
+    head = {"model": body.model}
     if body.render_only:
         shown = await front.render(request)
         return json_reply(
@@ -188,30 +207,57 @@ async def _reply(
             }
         )
     if body.stream is False:
-        return WholeReply(_whole(front, request, head, wrap))
-    return StreamedReply(_streamed(front, request, head, wrap), NDJSON)
+        return WholeReply(_whole(front, request, head, wrap, tools))
+    return StreamedReply(_streamed(front, request, head, wrap, tools), NDJSON)
 
 
-async def _whole(front: Front, request: Generate, head: dict[str, Any], wrap: Wrap) -> Items:
-    answer = await Answer().read(front.answer(request))
+def _turn(turn: OllamaMessage) -> dict[str, Any]:
+    return turn_of(
+        turn.role.lower(),
+        turn.content or "",
+        turn.tool_calls,
+        name=turn.tool_name or "",
+        id_=turn.tool_call_id or "",
+    )
+
+
+def _call(called: CalledTool) -> dict[str, Any]:
+    function = {"index": called.index, "name": called.call.name, "arguments": called.call.arguments}
+    return {"id": called.id, "function": function}
+
+
+async def _whole(
+    front: Front, request: Generate, head: dict[str, Any], wrap: Wrap, tools: ToolAnswer | None
+) -> Items:
+    stream = front.answer(request)
+    answer = await Answer().read(stream if tools is None else tools.parted(stream))
+    fields = wrap(answer.text)
+    if answer.calls:
+        fields["message"]["tool_calls"] = [_call(called) for called in answer.calls]
     total_s = time.monotonic() - answer.started
     yield encode(
         {
             **head,
             "created_at": utc_now(),
-            **wrap(answer.text),
+            **fields,
             **metrics(answer.generated, total_s),
             **logprobs_json(answer.logprobs),
         }
     )
 
 
-async def _streamed(front: Front, request: Generate, head: dict[str, Any], wrap: Wrap) -> Items:
+async def _streamed(
+    front: Front, request: Generate, head: dict[str, Any], wrap: Wrap, tools: ToolAnswer | None
+) -> Items:
     started = time.monotonic()
-    async with aclosing(front.answer(request)) as stream:
+    answer = front.answer(request)
+    async with aclosing(answer if tools is None else tools.parted(answer)) as stream:
         async for item in stream:
             now = {**head, "created_at": utc_now()}
             if isinstance(item, Generated):
                 yield line(now | wrap("") | metrics(item, time.monotonic() - started))
+            elif isinstance(item, CalledTool):
+                message = {"role": "assistant", "content": "", "tool_calls": [_call(item)]}
+                yield line(now | {"message": message, "done": False})
             else:
                 yield line(now | wrap(item.text) | {"done": False} | logprobs_json(item.logprobs))

@@ -15,6 +15,10 @@ class OllamaMessage(msgspec.Struct, frozen=True, kw_only=True):
     role: str = ""
     content: str | None = ""
     images: list[Any] | None = None
+    tool_calls: Any = None
+    tool_name: str | None = None
+    """Of the result of a call."""
+    tool_call_id: str | None = None
 
 
 class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +45,7 @@ class AnswerRequest(ModelRequest, frozen=True, kw_only=True):
 
 class ChatRequest(AnswerRequest, frozen=True, kw_only=True):
     messages: list[OllamaMessage] | None = None
-    tools: list[Any] | None = None
+    tools: Any = None
 
 
 class GenerateRequest(AnswerRequest, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from engine.http.bodies import read_json
 from engine.http.refused import bad_request
 from engine.inference.language_model import Generated, TokenLogProb
 from engine.inference.protocol import Embed, Generate
-from engine.serving.front import Answer, Front, chat_messages, request_to
+from engine.serving.front import Answer, CalledTool, Front, chat_messages, request_to
 from engine.serving.names import ApiModel
 from engine.serving.ollama_answers import normalised, texts_of
 from engine.serving.openai_types import (
@@ -27,6 +27,7 @@ from engine.serving.openai_types import (
     ChatCompletionRequest,
     CompletionRequest,
     EmbeddingsRequest,
+    OpenAIMessage,
     OpenAIRequest,
     chat_logprobs,
     completion_logprobs,
@@ -50,7 +51,10 @@ from engine.serving.replies import (
     event,
     json_reply,
 )
+from engine.serving.tools import ToolAnswer, ToolTalk, choose, tool_answer, tools_of, turn_of
 
+CALLED = "tool_calls"
+"""Why an answer ended that calls tools."""
 Choice = Callable[[str, Sequence[TokenLogProb], str | None], dict[str, Any]]
 """A choice of a reply, from its text, log-probabilities and reason to end."""
 
@@ -71,10 +75,8 @@ def routes(front: Front) -> APIRouter:
     async def chat(request: Request) -> Response:
         body = await read_json(request, ChatCompletionRequest)
         model = await front.models.find(body.model)
-        if body.tools:
-            raise bad_request(f"{body.model} does not support tools")
-        turns = [(role_of(turn.role), content_text(turn.content)) for turn in body.messages or ()]
-        if not turns:
+        messages = body.messages or []
+        if not messages:
             raise bad_request("[] is too short - 'messages'")
         sampling = sampling_of_openai(
             body,
@@ -82,10 +84,17 @@ def routes(front: Front) -> APIRouter:
             schema=schema_of_format(body.response_format),
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         )
-        asked = request_to(model, chat_messages(turns), sampling, keep_seconds(body.keep_alive))
+        keep_s, tools = keep_seconds(body.keep_alive), None
+        if body.tools or any(turn.tool_calls for turn in messages):
+            talk = choose(ToolTalk(turns=_tool_turns(messages), tools=tools_of(body.tools)), body.tool_choice)
+            tools = await tool_answer(front, model, body.model, talk, sampling, keep_s)
+            asked = tools.request
+        else:
+            turns = [(role_of(turn.role), content_text(turn.content)) for turn in messages]
+            asked = request_to(model, chat_messages(turns), sampling, keep_s)
         if body.stream:
-            return _events(front, asked, body, "chat.completion.chunk", "chatcmpl-", _chat_delta)
-        return WholeReply(_document(front, asked, body, "chat.completion", "chatcmpl-", _chat_choice))
+            return _events(front, asked, body, "chat.completion.chunk", "chatcmpl-", _chat_delta, tools)
+        return WholeReply(_document(front, asked, body, "chat.completion", "chatcmpl-", _chat_choice, tools))
 
     @router.post("/v1/completions")
     async def completions(request: Request) -> Response:
@@ -138,6 +147,26 @@ def _packed(vector: Sequence[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
+def _tool_turns(messages: Sequence[OpenAIMessage]) -> list[dict[str, Any]]:
+    """Turns with calls; the result of a call gets the name of its tool."""
+    turns: list[dict[str, Any]] = []
+    names: dict[str, str] = {}
+    for turn in messages:
+        id_ = turn.tool_call_id or ""
+        made = turn_of(
+            role_of(turn.role), content_text(turn.content), turn.tool_calls,
+            name=turn.name or names.get(id_, ""), id_=id_,
+        )  # fmt: skip
+        names |= {call["id"]: call["function"]["name"] for call in made.get("tool_calls", ()) if "id" in call}
+        turns.append(made)
+    return turns
+
+
+def _call(called: CalledTool) -> dict[str, Any]:
+    function = {"name": called.call.name, "arguments": called.arguments_json}
+    return {"id": called.id, "type": "function", "function": function}
+
+
 def _chat_choice(text: str, logprobs: Sequence[TokenLogProb], reason: str | None) -> dict[str, Any]:
     message = {"role": "assistant", "content": text}
     return {"index": 0, "message": message, "logprobs": chat_logprobs(logprobs), "finish_reason": reason}
@@ -153,29 +182,56 @@ def _text_choice(text: str, logprobs: Sequence[TokenLogProb], reason: str | None
 
 
 async def _document(
-    front: Front, asked: Generate, body: OpenAIRequest, kind: str, prefix: str, choice: Choice
+    front: Front,
+    asked: Generate,
+    body: OpenAIRequest,
+    kind: str,
+    prefix: str,
+    choice: Choice,
+    tools: ToolAnswer | None = None,
 ) -> Items:
-    answer = await Answer().read(front.answer(asked))
+    stream = front.answer(asked)
+    answer = await Answer().read(stream if tools is None else tools.parted(stream))
     done = answer.generated
+    chosen = choice(answer.text, answer.logprobs, finish_reason(done))
+    if answer.calls:
+        chosen["message"] |= {
+            "content": answer.text or None,
+            "tool_calls": [_call(called) for called in answer.calls],
+        }
+        chosen["finish_reason"] = CALLED
     yield encode(
         {
             **_head(body, kind, new_id(prefix), now()),
-            "choices": [choice(answer.text, answer.logprobs, finish_reason(done))],
+            "choices": [chosen],
             "usage": usage(done),
         }
     )
 
 
 def _events(
-    front: Front, asked: Generate, body: OpenAIRequest, kind: str, prefix: str, choice: Choice
+    front: Front,
+    asked: Generate,
+    body: OpenAIRequest,
+    kind: str,
+    prefix: str,
+    choice: Choice,
+    tools: ToolAnswer | None = None,
 ) -> StreamedReply:
     async def items() -> Items:
         head = _head(body, kind, new_id(prefix), now())
         with_usage = body.stream_options is not None and body.stream_options.include_usage
-        async with aclosing(front.answer(asked)) as stream:
+        answer, called = front.answer(asked), False
+        async with aclosing(answer if tools is None else tools.parted(answer)) as stream:
             async for item in stream:
-                if isinstance(item, Generated):
-                    yield event(head | {"choices": [choice("", (), finish_reason(item))]})
+                if isinstance(item, CalledTool):
+                    called = True
+                    delta = {"role": "assistant", "tool_calls": [{"index": item.index, **_call(item)}]}
+                    chosen = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+                    yield event(head | {"choices": [chosen]})
+                elif isinstance(item, Generated):
+                    reason = CALLED if called else finish_reason(item)
+                    yield event(head | {"choices": [choice("", (), reason)]})
                     if with_usage:
                         yield event(head | {"choices": [], "usage": usage(item)})
                 else:

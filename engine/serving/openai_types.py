@@ -20,6 +20,9 @@ class OpenAIMessage(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     content: Any = None
     """A text, or a list of parts."""
+    tool_calls: Any = None
+    tool_call_id: str | None = None
+    name: str | None = None
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +52,8 @@ class ChatCompletionRequest(OpenAIRequest, frozen=True, kw_only=True):
     response_format: dict[str, Any] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    tools: list[Any] | None = None
+    tools: Any = None
+    tool_choice: Any = None
 
 
 class CompletionRequest(OpenAIRequest, frozen=True, kw_only=True):

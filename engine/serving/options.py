@@ -16,7 +16,7 @@ UNLIMITED = 1 << 30
 """Bytes of an answer: tokens limit it, or the context."""
 _FLOATS = {"temperature": 0.8, "top_p": 0.9, "min_p": 0.0, "repeat_penalty": 1.0, "presence_penalty": 0.0,
            "frequency_penalty": 0.0}  # fmt: skip
-"""Ollama's defaults, except that tokens are not penalised for having occurred: in a model of bytes all have."""
+"""Ollama's defaults (docs/modelfile.mdx there): tokens are not penalised for having occurred."""
 _INTEGERS = {"top_k": 40, "repeat_last_n": 64, "num_predict": -1, "num_ctx": 0, "seed": -1}
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)")

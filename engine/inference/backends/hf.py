@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -27,7 +27,7 @@ from engine.inference.language_model import (
     no_schema,
     seed_of,
 )
-from engine.inference.prompts import fitted, rendered
+from engine.inference.prompts import fitted, rendered, with_tools
 from engine.inference.sampling import DecodingSession, TokenSampler, decode
 from engine.models.adapters import attach_adapter
 from engine.models.base_models import BaseModel, adapter_card
@@ -214,6 +214,9 @@ class HFModel:
     def _fitted(self, messages: Prompt, sampling: Sampling) -> FittedPrompt:
         answer = min(sampling.tokens_wanted(MAX_BYTES), ANSWER_TOKENS)
         return fitted(self.chat, messages, sampling, self.context, answer)
+
+    def tool_prompt(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> RenderedPrompt:
+        return with_tools(self.chat, turns, tools, self.context)
 
     def render_prompt(self, messages: Prompt, sampling: Sampling) -> RenderedPrompt:
         prompt = self._fitted(messages, sampling)

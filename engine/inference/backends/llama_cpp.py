@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence, Set
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, aclosing, contextmanager, suppress
 from functools import cache, cached_property
 from importlib.util import find_spec
@@ -34,7 +34,7 @@ from engine.inference.language_model import (
 )
 from engine.inference.llama.parameters import LlamaMemory
 from engine.inference.llama.server import LlamaMissing, LlamaServer
-from engine.inference.prompts import fitted, rendered
+from engine.inference.prompts import fitted, rendered, with_tools
 from engine.models.base_models import BaseModel
 from engine.models.card import GGUF_ADAPTER
 from engine.models.chatml import MaskedTokens
@@ -217,6 +217,9 @@ class LlamaCppModel:
     def _fitted(self, messages: Prompt, sampling: Sampling) -> FittedPrompt:
         answer = min(sampling.tokens_wanted(MAX_BYTES), ANSWER_TOKENS)
         return fitted(self.chat, messages, sampling, self.context, answer)
+
+    def tool_prompt(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> RenderedPrompt:
+        return with_tools(self.chat, turns, tools, self.context)
 
     def render_prompt(self, messages: Prompt, sampling: Sampling) -> RenderedPrompt:
         prompt = self._fitted(messages, sampling)
