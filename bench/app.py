@@ -1,10 +1,11 @@
-"""Responsiveness of the program: first frame, `--help`, and CPU use while idle.
+"""Responsiveness of the program: first frame, settled tab, `--help`, and CPU use while idle.
 
 The target of each ratio corresponds to the project's absolute limit.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,10 @@ from statistics import median
 from bench.result import Benchmark, BenchResult, compare
 from bench.terminal import PtyProcess
 
-FIRST_FRAME_S = 1.0
+FIRST_FRAME_S = 0.6
+SETTLED_TAB_S = 0.1
+QUIET_S = 0.25
+"""Nothing is drawn for so long: the tab has settled."""
 HELP_S = 0.4
 IDLE_PERCENT = 2.0
 TICK_S = 0.01
@@ -29,6 +33,20 @@ class Bare(App):
     def compose(self):
         yield Static("Train")
 Bare().run()
+"""
+
+SWITCHING = """
+from textual.app import App
+from textual.widgets import ContentSwitcher, Static
+class Switching(App):
+    BINDINGS = [("1", "show('a')"), ("2", "show('b')")]
+    def compose(self):
+        with ContentSwitcher(initial="a"):
+            yield Static("Train", id="a")
+            yield Static("Other", id="b")
+    def action_show(self, which):
+        self.query_one(ContentSwitcher).current = which
+Switching().run()
 """
 
 
@@ -59,7 +77,7 @@ def first_frame(full: bool) -> list[BenchResult]:
             target=bare / FIRST_FRAME_S,
             unit="s",
             lower_is_better=True,
-            notes="the app on an empty workspace against a Textual app with one Static, 80×24, median; limit 1 s",
+            notes="the app on an empty workspace against a Textual app with one Static, 80×24, median; limit 0.6 s",
         )
     ]
 
@@ -85,6 +103,48 @@ def help_time(full: bool) -> list[BenchResult]:
             notes="h2q-tui --help against python -c 'import typer', median; limit 0.4 s",
         )
     ]
+
+
+def settled_tab(full: bool) -> list[BenchResult]:
+    """From a digit to the last byte that its tab draws, for tabs that were shown before; against a bare switch."""
+    rounds = 12 if full else 4
+    times: dict[str, list[float]] = {"ours": [], "bare": []}
+    with tempfile.TemporaryDirectory() as folder:
+        environment = _environment(folder)
+        programs = (("ours", OURS, b"1235"), ("bare", [sys.executable, "-c", SWITCHING], b"12"))
+        for name, command, keys in programs:
+            with PtyProcess(command, environment) as terminal:
+                terminal.read(30, until=b"Train")
+                terminal.read(2, until=None)
+                for turn in range(rounds + 1):
+                    for key in keys:
+                        seconds = _until_settled(terminal, bytes([key]))
+                        if turn and seconds:  # the first turn makes the tabs
+                            times[name].append(seconds)
+    ours, bare = median(times["ours"]), median(times["bare"])
+    return [
+        compare(
+            "app.settled_tab",
+            ours=ours,
+            baseline=bare,
+            target=bare / SETTLED_TAB_S,
+            unit="s",
+            lower_is_better=True,
+            notes="a digit to the last byte of its tab, 80×24, median; a ContentSwitcher of two Statics; limit 0.1 s",
+        )
+    ]
+
+
+def _until_settled(terminal: PtyProcess, key: bytes) -> float:
+    """Seconds from a key to the last byte before a silence; 0 when nothing is drawn."""
+    os.write(terminal.master, key)
+    began = last = time.perf_counter()
+    while time.perf_counter() - last < QUIET_S:
+        drawn = len(terminal.output)
+        terminal.read(0.01, until=None)
+        if len(terminal.output) > drawn:
+            last = time.perf_counter()
+    return last - began
 
 
 def idle(full: bool) -> list[BenchResult]:
@@ -124,6 +184,7 @@ def idle(full: bool) -> list[BenchResult]:
 
 BENCHMARKS = (
     Benchmark("app.first_frame", "process start to first frame", first_frame, 15),
+    Benchmark("app.settled_tab", "a digit to the settled tab", settled_tab, 20),
     Benchmark("app.help", "h2q-tui --help", help_time, 5),
     Benchmark("app.idle", "CPU use while idle", idle, 15),
 )
