@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from engine.core.errors import Busy
-from engine.core.files import fsync_dir
+from engine.core.files import fsync_dir, is_in_use
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.workspace.leftovers import (
@@ -49,6 +49,10 @@ USER_DATA = (
 """Deleted by `reset --all` only: what the user imported, trained or decided."""
 
 
+HIVE_LOCK = "hive/.serving"
+"""Locked by the server of a hive."""
+
+
 class ResetPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a reset deletes."""
 
@@ -72,9 +76,13 @@ def reset(workspace: Workspace, everything: bool) -> ResetPlan:
     """Deletes the entries of `plan_reset`, and the leftovers of killed processes. Other files stay, and so does
     the folder while it has any.
 
-    Raises Busy when a run is alive or a backup is made or restored, OSError.
+    Raises Busy when a run is alive, a backup is made or restored, or what is deleted is being served; OSError.
     """
     require_no_run(workspace)
+    if everything and is_in_use(workspace.root / HIVE_LOCK):
+        raise Busy(
+            _("the hive of this workspace is being served; end its server first"), hint="h2q-tui hive status"
+        )
     if not workspace.root.is_dir():
         return ResetPlan(names=[], bytes=0)
     with backup_lock(workspace):

@@ -19,13 +19,14 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from engine.core.errors import Busy
 from engine.hive.intake import HiveLimits
 from engine.hive.registry import Registry
-from engine.hive.server.serve import hive_folder
+from engine.hive.server.serve import hive_folder, only_server
 from engine.hive.tokens import create_token
 from engine.http import bodies, connections
 from engine.workspace.open import open_workspace
-from engine.workspace.reset import plan_reset
+from engine.workspace.reset import plan_reset, reset
 from tests.cli import run_cli
 from tests.hive_server import adapter_zip, announce, send, serving_hive, stored_files, weights
 from tests.hostile_uploads import ANNOUNCED, NUMBERS, RAW, USERS, HostileFile, hostile_files
@@ -343,6 +344,10 @@ def test_the_hive_is_data_of_the_user_that_only_a_full_reset_deletes(tmp_path: P
     assert "hive" not in plan_reset(ws, everything=False).names
     assert "hive" in plan_reset(ws, everything=True).names
     assert hive_folder(ws).stat().st_mode & 0o077 == 0
+    with only_server(hive_folder(ws)), pytest.raises(Busy, match="being served"):
+        reset(ws, everything=True)
+    reset(ws, everything=True)
+    assert not hive_folder(ws).exists()
 
 
 def open_workspace_at(root: Path) -> Any:

@@ -106,6 +106,7 @@ INPUTS = {
     ("train", "model"), ("train", "data"), ("validate", "base"), ("validate", "new"), ("validate", "scores"),
     ("chat", "model"), ("chat", "adapter"), ("models add", "path"), ("models add", "name"), ("export", "name"), ("backup restore", "stamp"), ("memory import", "paths"),
     ("memory import", "format_"), ("memory import", "silence"), ("corpus scan", "file"), ("schedule weekly", "flags"), ("schedule daily", "flags"),
+    ("hive serve", "certificate"), ("hive serve", "certificate_key"), ("hive serve", "held_out"),
     ("ollama serve", "key_file"), ("notify import", "file"), ("hive aggregate", "folders"),
     ("hive aggregate", "folder"), ("hive aggregate", "key_file"), ("hive list", "folder"), ("hive list", "key_file"),
     ("hive download", "folder"), ("hive download", "key_file"), ("hive upload", "key_file"),

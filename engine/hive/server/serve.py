@@ -33,12 +33,12 @@ from engine.http.connections import LimitedProtocol
 from engine.http.gate import AccessRules
 from engine.http.listening import bind, raise_file_limit, run_until_stopped, uvicorn_server
 from engine.http.log import open_log
+from engine.workspace.reset import HIVE_LOCK
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_RATE = 600.0
 """Requests a minute of one user or address, on a server that other machines reach."""
 _TRIED_PORTS = 20
-_LOCK = ".serving"
 _REFERENCE = "base_reference"
 
 
@@ -189,7 +189,7 @@ def gate_setup(ws: Workspace, held_out: Path | None, base: str) -> GateSetup | N
 def only_server(folder: Path) -> Iterator[None]:
     """Held while a hive is served: its uploads are known to one process. Raises Busy, OSError."""
     make_dirs(folder)
-    fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(folder / Path(HIVE_LOCK).name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not try_lock(fd):
             raise Busy(_("another process serves this hive"), hint="h2q-tui hive status")
