@@ -29,7 +29,7 @@ from engine.hive.aggregation.low_rank import (
     squared_norm,
     stack,
 )
-from engine.hive.aggregation.recipes import Made, Ranks, Recipe, recipe_for
+from engine.hive.aggregation.recipes import JoinRecipe, Made, RoundRanks, join_recipe
 from engine.hive.aggregation.tensor_io import Matrix, Progress, SafetensorsWriter
 from engine.hive.aggregation.terms import (
     AdapterShare,
@@ -70,7 +70,7 @@ def join_adapters(
         raise NotEnoughData(_("no adapter can be joined ({reasons})").format(reasons=reasons))
     progress = _Steps(on_progress, 2 * len(_modules(adapters)))
     survey = _survey(adapters, progress)
-    recipe = recipe_for(options, survey.gram, survey.weights, survey.ranks)
+    recipe = join_recipe(options, survey.gram, survey.weights, survey.ranks)
     with new_folder(destination, ADAPTER_FOLDER) as folder:
         written = _write(adapters, survey, recipe, folder / ADAPTER_WEIGHTS, progress)
         config = joined_config([one.lora for one in adapters], survey.modules, recipe.rank)
@@ -104,7 +104,7 @@ class _Survey:
     """Of samples, sum 1."""
     gram: Matrix
     """Inner products of the updates."""
-    ranks: Ranks
+    ranks: RoundRanks
     shared_a: bool
     dtype: str
 
@@ -174,7 +174,7 @@ def _survey(adapters: Sequence[Adapter], progress: _Steps) -> _Survey:
         modules=modules,
         weights=samples / samples.sum(),
         gram=gram,
-        ranks=Ranks(
+        ranks=RoundRanks(
             largest=max(module.rank for one in adapters for module in one.lora.modules.values()),
             stacked=stacked,
             full=full,
@@ -189,7 +189,7 @@ def _blocks(stacked: Stack) -> list[tuple[Matrix, Matrix]]:
 
 
 def _write(
-    adapters: Sequence[Adapter], survey: _Survey, recipe: Recipe, path: Path, progress: _Steps
+    adapters: Sequence[Adapter], survey: _Survey, recipe: JoinRecipe, path: Path, progress: _Steps
 ) -> _Written:
     """Makes and writes every matrix, and measures what was written against the updates."""
     shapes: dict[str, tuple[int, ...]] = {}
@@ -235,7 +235,7 @@ def _report(
     adapters: Sequence[Adapter],
     refused: Sequence[RefusedAdapter],
     survey: _Survey,
-    recipe: Recipe,
+    recipe: JoinRecipe,
     sums: _Written,
 ) -> JoinReport:
     gram, weights = survey.gram, survey.weights

@@ -24,7 +24,7 @@ from engine.hive.privacy import NoiseOptions, check_noise
 
 
 @dataclass(frozen=True)
-class Ranks:
+class RoundRanks:
     """The ranks of a round, which bound that of its result."""
 
     largest: int
@@ -54,7 +54,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class JoinRecipe:
     """A method with everything that it needs to know of the round."""
 
     rank: int
@@ -65,7 +65,7 @@ class Recipe:
     residual_rank: int = 0
 
 
-def recipe_for(options: JoinOptions, gram: Matrix, weights: Matrix, ranks: Ranks) -> Recipe:
+def join_recipe(options: JoinOptions, gram: Matrix, weights: Matrix, ranks: RoundRanks) -> JoinRecipe:
     """The recipe of a round.
 
     Args:
@@ -83,7 +83,7 @@ def recipe_for(options: JoinOptions, gram: Matrix, weights: Matrix, ranks: Ranks
     if method in (JoinMethod.TRIMMED, JoinMethod.MEDIAN):
         return _by_entries(options, count, wanted)
     if method is JoinMethod.FEDAVG:
-        return Recipe(ranks.largest, weights, _fedavg(weights))
+        return JoinRecipe(ranks.largest, weights, _fedavg(weights))
     if method is JoinMethod.FEDEX:
         return _fedex(options, weights, ranks)
     factors = _factors(options, gram, weights)
@@ -95,9 +95,9 @@ def recipe_for(options: JoinOptions, gram: Matrix, weights: Matrix, ranks: Ranks
                 ).format(rank=ranks.stacked),
                 hint="h2q-tui hive aggregate --help",
             )
-        return Recipe(ranks.stacked, factors, _stacked(factors))
+        return JoinRecipe(ranks.stacked, factors, _stacked(factors))
     rank = min(wanted, ranks.stacked)
-    return Recipe(rank, factors, _truncated(factors, rank))
+    return JoinRecipe(rank, factors, _truncated(factors, rank))
 
 
 def _factors(options: JoinOptions, gram: Matrix, weights: Matrix) -> Matrix:
@@ -150,7 +150,7 @@ def _fedavg(weights: Matrix) -> Callable[[Stack], Made]:
     return make
 
 
-def _fedex(options: JoinOptions, weights: Matrix, ranks: Ranks) -> Recipe:
+def _fedex(options: JoinOptions, weights: Matrix, ranks: RoundRanks) -> JoinRecipe:
     """The mean of the factors in the first ranks, and the best approximation of its residual in the others."""
     rank = options.rank or ranks.largest + ranks.stacked
     spare = rank - ranks.largest
@@ -169,7 +169,7 @@ def _fedex(options: JoinOptions, weights: Matrix, ranks: Ranks) -> Recipe:
         square = squared_norm(b, a)
         return Made(b, a, square, square, residual=residual.total)
 
-    return Recipe(rank, weights, make, residual_rank=spare)
+    return JoinRecipe(rank, weights, make, residual_rank=spare)
 
 
 def _mean(stacked: Stack, weights: Matrix) -> tuple[Matrix, Matrix]:
@@ -187,7 +187,7 @@ def _even(b: Matrix, a: Matrix) -> tuple[Matrix, Matrix]:
     return b / shift, a * shift
 
 
-def _by_entries(options: JoinOptions, count: int, rank: int) -> Recipe:
+def _by_entries(options: JoinOptions, count: int, rank: int) -> JoinRecipe:
     if count < 3:
         raise UsageProblem(
             _("{method} needs at least 3 adapters, there are {count}").format(
@@ -210,10 +210,10 @@ def _by_entries(options: JoinOptions, count: int, rank: int) -> Recipe:
         found = entrywise.truncate_full(full, rank)
         return Made(found.b, found.a, found.kept, found.total, full=full)
 
-    return Recipe(rank, np.full(count, 1 / count), make)
+    return JoinRecipe(rank, np.full(count, 1 / count), make)
 
 
-def _noisy(options: JoinOptions, noise: NoiseOptions, gram: Matrix, ranks: Ranks) -> Recipe:
+def _noisy(options: JoinOptions, noise: NoiseOptions, gram: Matrix, ranks: RoundRanks) -> JoinRecipe:
     """Every update clipped to a norm that was fixed beforehand, everybody with the same weight, and Gaussian noise.
 
     With one frozen A the noise lies in its space, which no data have chosen, and is smaller by the square root of the
@@ -245,4 +245,4 @@ def _noisy(options: JoinOptions, noise: NoiseOptions, gram: Matrix, ranks: Ranks
         found = entrywise.truncate_full(full, rank)
         return Made(found.b, found.a, found.kept, found.total, entries=full.size)
 
-    return Recipe(rank, factors, frozen if options.frozen_a else everywhere)
+    return JoinRecipe(rank, factors, frozen if options.frozen_a else everywhere)
