@@ -70,6 +70,14 @@ def content_strip(widget: Widget, content: Content, width: int) -> Strip:
     return Strip(segments).adjust_cell_length(width, base.rich_style)
 
 
+def _is_same(before: list[Content], after: list[Content], y: int) -> bool:
+    """Whether a line is as it was, in its text and its styles."""
+    if y >= len(before) or y >= len(after):
+        return y >= len(before) and y >= len(after)
+    old, new = before[y], after[y]
+    return old is new or (old.plain == new.plain and old.spans == new.spans)
+
+
 class CellLines(Widget):
     """A fixed number of lines of Content, cut at the right edge."""
 
@@ -102,7 +110,7 @@ class CellLines(Widget):
         self._show(lines)
 
     def _show(self, lines: Sequence[Content]) -> None:
-        self._lines = list(lines)
+        before, self._lines = self._lines, list(lines)
         key = (self.size.width, self.visual_style)
         if not self.is_attached or not self.size or self._drawn_for != key:
             self._strips.clear()
@@ -110,6 +118,8 @@ class CellLines(Widget):
             return
         for y in range(self.size.height):
             old = self._strips.get(y)
+            if old is not None and _is_same(before, self._lines, y):
+                continue
             new = self._strip(y)
             if old is None:
                 self.refresh(Region(0, y, key[0], 1))

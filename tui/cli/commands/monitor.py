@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
 from engine.core.i18n import _
-from engine.core.local_time import local_time
 from tui.cli.output import echo, echo_json
 from tui.cli.session import options, output_path, workspace
-
-if TYPE_CHECKING:
-    from engine.machine.probes import MachineSample
 
 FIRST_INTERVAL_S = 0.5
 """Between the first two samples; CPU shares need two."""
@@ -61,43 +55,17 @@ def _print(interval: float, count: int) -> None:
     """Print one JSON document, or a line for each sample."""
     import time
 
-    from engine.machine.probes import MachineProbes
+    from tui.cli.monitor_lines import Monitor, line
 
-    probes = MachineProbes(workspace(create=False).root)
+    watched = Monitor(workspace(create=False))
     time.sleep(min(interval, FIRST_INTERVAL_S))
     if options.json:
-        echo_json(probes.sample())
+        echo_json(watched.document())
         return
     done = 0
     while True:
-        echo(line(probes.sample()))
+        echo(line(watched.sample(), watched.runs()))
         done += 1
         if done == count:
             return
         time.sleep(interval)
-
-
-def line(snapshot: MachineSample) -> str:
-    """`14:02:10  cpu 97 95 %  load 2.1  memory 9.1 of 16.0 GB  swap 0.0 GB  disk 81.0 GB free  62 °C`."""
-
-    gb = 1024**3
-    parts = [local_time("%H:%M:%S", snapshot.time)]
-    shares = snapshot.cpu_percent
-    parts.append(
-        _("cpu {shares} %").format(shares="–" if shares is None else " ".join(f"{x:.0f}" for x in shares))
-    )
-    if snapshot.load is not None:
-        parts.append(_("load {load}").format(load=f"{snapshot.load[0]:.1f}"))
-    if snapshot.memory_used is not None and snapshot.memory_total is not None:
-        parts.append(
-            _("memory {used} of {total} GB").format(
-                used=f"{snapshot.memory_used / gb:.1f}", total=f"{snapshot.memory_total / gb:.1f}"
-            )
-        )
-    if snapshot.swap_used is not None:
-        parts.append(_("swap {used} GB").format(used=f"{snapshot.swap_used / gb:.1f}"))
-    if snapshot.disk_free is not None:
-        parts.append(_("disk {free} GB free").format(free=f"{snapshot.disk_free / gb:.1f}"))
-    if snapshot.temperature_c is not None:
-        parts.append(_("{heat:.0f} °C").format(heat=snapshot.temperature_c))
-    return "  ".join(parts)

@@ -13,6 +13,8 @@ from tui.terminal.text import safe
 from tui.widgets.cell_lines import CellLines
 from tui.widgets.virtual_list import LOOK_AHEAD, ListCell, ListRow, VirtualList
 
+SHOWN = 30
+"""Processes in the table while it is not filtered."""
 LinesFor = Callable[[int, int], Sequence[Content]]
 _NAMES = {
     "engine run": N_("training"),
@@ -58,10 +60,10 @@ class ProcessList(VirtualList):
         """The person has moved the cursor; before, it stays on the first row."""
         self.retitle()
 
-    def retitle(self) -> None:
-        """The title, with the filter as a chip."""
-        title = _("Processes")
-        self.border_title = safe(f"{title}  /{self.words}" if self.words else title)
+    def retitle(self, note: str = "") -> None:
+        """The title, with the filter as a chip and a note about it."""
+        chip = f"/{self.words}" if self.words else ""
+        self.border_title = safe("  ".join(filter(None, (_("Processes"), chip, note))))
 
     def set_filter(self, words: str) -> None:
         """Shows only the processes whose row has `words`, whatever their case; "" shows all."""
@@ -73,12 +75,15 @@ class ProcessList(VirtualList):
         """Draws `rows` in their order."""
         self.processes = {str(row.pid): row for row in rows}
         wanted = self.words.casefold()
-        shown = [row for row in rows if wanted in f"{row.pid} {what_it_is(row)} {row.name}".casefold()]
+        found = [row for row in rows if wanted in f"{row.pid} {what_it_is(row)} {row.name}".casefold()]
+        # As many each time: another length is another layout of the whole screen.
+        shown = found if wanted else found[:SHOWN]
         self.set_ids([str(row.pid) for row in shown])
         self.set_rows(process_row(row) for row in shown)
         if not self.chosen:
             super().move_to(0)
-        self.border_subtitle = "" if shown else safe(_("no process has these words"))
+        if self.words and not shown:
+            self.retitle(_("no process has these words"))
 
     def move_to(self, index: int, *, ahead: int = LOOK_AHEAD) -> None:
         self.chosen = True

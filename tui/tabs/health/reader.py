@@ -20,6 +20,10 @@ TOLD = 20
 """Past messages that the panel has room for."""
 
 
+MOST_PROCESSES = 1000
+"""For the filter; the table itself shows fewer."""
+
+
 @dataclass(frozen=True)
 class HealthReadings:
     """One look."""
@@ -42,7 +46,7 @@ class HealthReader:
         """`runs` are the ids of the runs in progress by process id."""
         return HealthReadings(
             self._read_alerts(len(settings.alert_channels)),
-            tuple(self._table.read(runs)),
+            tuple(self._table.read(runs, MOST_PROCESSES)),
             find_limits(settings.max_memory_gb),
         )
 

@@ -93,6 +93,7 @@ class HealthTab(AlertActions):
         self.processes = ProcessList(id="health-processes")
         self._grid = Grid(id="health-grid")
         self._scroll = VerticalScroll(self._grid, id="health-scroll", can_focus=False)
+        self._subtitle = ""
         self._placed_for: tuple[int, int] | None = None
 
     @property
@@ -243,7 +244,10 @@ class HealthTab(AlertActions):
         self._boxes["alerts"].show(
             lambda width, height: alerts_text.alert_lines(self.alerts, glyphs, width, height)
         )
-        self._boxes["alerts"].border_subtitle = safe(alerts_text.subtitle(self.alerts))
+        subtitle = alerts_text.subtitle(self.alerts)
+        if subtitle != self._subtitle:
+            self._subtitle = subtitle
+            self._boxes["alerts"].border_subtitle = safe(subtitle)
         self._boxes["system"].show(
             lambda _width, _height: system_lines(self.service, limits, self.host.terminal, glyphs, scope)
         )
