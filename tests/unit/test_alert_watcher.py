@@ -23,10 +23,12 @@ from engine.alerts.message import MessagePlace
 from engine.alerts.readings import AlertLevel, MachineReading
 from engine.alerts.run_collect import RunCollector
 from engine.alerts.store import AlertStore
+from engine.alerts.watcher import Watcher
 from engine.core.config import save_settings
 from engine.core.credentials import save_secrets
 from engine.core.paths import Workspace
 from engine.core.settings import Settings
+from engine.machine.history_file import HistoryFile
 from engine.runs import events as e
 from engine.runs import lock
 from engine.runs.events import RunStatus
@@ -433,6 +435,21 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
+
+
+def test_a_watcher_keeps_the_day_of_the_machine_and_of_the_run_on_it(workspace: Workspace) -> None:
+    run = TrainingRun(create_run(workspace, make_spec(workspace.root, TrainParams())), time.time)
+    run.step(3)
+    (workspace.alerts).mkdir(parents=True, exist_ok=True)
+    (workspace.alerts / WATCH_LOCK).touch()
+    workspace.status.mkdir(parents=True, exist_ok=True)
+    watching = Watcher(workspace)
+    assert watching.round()
+    (point,) = HistoryFile(workspace.machine_history).read(time.time())
+    assert point.value("memory_used") and point.value("disk_free")
+    assert point.value("tokens_per_s") == 1000.0
+    run.end()
+    watching.store.close()
 
 
 def test_a_watcher_is_alone_outlives_kill_nine_and_ends_on_request(workspace: Workspace) -> None:

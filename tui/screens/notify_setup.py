@@ -56,6 +56,7 @@ class NotifySetup(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", show=False),
+        Binding("enter", "choose", show=False),
         Binding("down", "field(1)", show=False),
         Binding("up", "field(-1)", show=False),
     ]
@@ -116,14 +117,14 @@ class NotifySetup(ModalScreen[None]):
 
     # Choosing a kind
 
-    async def key_enter(self) -> None:
+    async def action_choose(self) -> None:
         """On the list; in a field, `enter` submits it."""
         if self._kind is None and self._list.cursor_id:
             await self._choose(KINDS[self._list.cursor_id])
 
     async def on_click(self) -> None:
         if self._kind is None and self._list.has_focus:
-            await self.key_enter()
+            await self.action_choose()
 
     async def _choose(self, kind: ChannelKind) -> None:
         self._kind = kind
