@@ -5,14 +5,16 @@ from __future__ import annotations
 import ctypes
 import itertools
 import platform
+import shutil
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from engine.core.i18n import _
 from engine.core.local_time import local_time
 from engine.core.paths import Workspace
-from engine.health.grades import Judgement, NotKnown, fails, passes, warns
+from engine.health.grades import Judgement, NotKnown, as_root, fails, passes, warns
 
 RELEASED = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 """No machine with this program has an earlier date."""
@@ -34,6 +36,8 @@ class ClockReading(NamedTuple):
     """When a run of this workspace last wrote its journal; 0 without one."""
     synchronised: bool | None
     """Whether a time server disciplines it; None where it is not known."""
+    remedy: str = ""
+    """The command that sets it by the network here; "" where none is known."""
 
 
 def read_clock(ws: Workspace) -> ClockReading:
@@ -41,7 +45,7 @@ def read_clock(ws: Workspace) -> ClockReading:
         synchronised: bool | None = is_synchronised()
     except NotKnown:
         synchronised = None
-    return ClockReading(time.time(), last_record(ws), synchronised)
+    return ClockReading(time.time(), last_record(ws), synchronised, _set_by_network())
 
 
 def last_record(ws: Workspace) -> float:
@@ -75,7 +79,7 @@ def is_synchronised() -> bool:
 
 def judge_clock(reading: ClockReading) -> Judgement:
     shown = local_time("%Y-%m-%d %H:%M", reading.now)
-    hint = _set_by_network()
+    hint = reading.remedy
     if reading.now < RELEASED:
         return fails(_("{now}: before this program was made").format(now=shown), hint)
     if reading.now < reading.last_record - _SLACK_S:
@@ -94,5 +98,9 @@ def judge_clock(reading: ClockReading) -> Judgement:
 
 def _set_by_network() -> str:
     if platform.system() == "Darwin":
-        return "sudo sntp -sS time.apple.com"
-    return "sudo timedatectl set-ntp true"
+        return as_root("sntp -sS time.apple.com")
+    if Path("/run/systemd/system").is_dir():
+        return as_root("timedatectl set-ntp true")
+    if shutil.which("chronyd"):
+        return as_root("chronyd -q 'pool pool.ntp.org iburst'")
+    return as_root("ntpd -gq") if shutil.which("ntpd") else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -147,6 +148,11 @@ def judgement_of(problem: Exception) -> Judgement:
     return Judgement(
         Grade.UNKNOWN, text if isinstance(problem, OSError) else f"{type(problem).__name__}: {text}"
     )
+
+
+def as_root(command: str) -> str:
+    """A command that needs the rights of the administrator: with sudo, unless this user is one (containers have none)."""
+    return command if os.geteuid() == 0 else f"sudo {command}"
 
 
 def existing_folder(path: Path) -> Path:

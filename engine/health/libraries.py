@@ -6,6 +6,7 @@ Each is imported in a process of its own, because a broken build may crash the p
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Sequence
 from functools import cache
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from engine.core.i18n import _, n_
 from engine.core.paths import Workspace
-from engine.health.grades import Grade, Judgement, NotKnown, fails, fixable, passes, warns
+from engine.health.grades import Grade, Judgement, NotKnown, as_root, fails, fixable, passes, warns
 from engine.health.reading import last_line, run_python
 from engine.health.versions import install_fix, installed_version, version_tuple
 
@@ -93,14 +94,25 @@ def judge_torch(reading: TorchReading) -> Judgement:
     if probe.error:
         text = _("torch {version} fails to import: {reason}").format(version=version, reason=probe.error)
         if "libgomp" in probe.error:
-            return fails(text, _GOMP)
+            return fails(text, install_gomp())
         return fixable(Grade.FAIL, text, install_fix(f"torch=={version.partition('+')[0]}", again=True))
     text = _("torch {version} on {device}, {n} threads")
     return passes(text.format(version=version, device=probe.device, n=probe.threads))
 
 
-_GOMP = "sudo apt install libgomp1"
-"""Debian's slim images lack it."""
+_GOMP_PACKAGES = {
+    "apt": "apt install libgomp1",
+    "dnf": "dnf install libgomp",
+    "zypper": "zypper install libgomp1",
+    "pacman": "pacman -S gcc-libs",
+    "apk": "apk add libgomp",
+}
+"""Package manager → its command. Debian's slim images lack the library."""
+
+
+def install_gomp() -> str:
+    """The command that installs libgomp here; "" without a package manager that is known."""
+    return next((as_root(command) for name, command in _GOMP_PACKAGES.items() if shutil.which(name)), "")
 
 
 class LlamaReading(NamedTuple):
@@ -130,7 +142,7 @@ def judge_llama(reading: LlamaReading) -> Judgement:
     if reading.error:
         text = _("llama.cpp fails to load: {reason}").format(reason=reading.error)
         if "libgomp" in reading.error:
-            return warns(text, _GOMP)
+            return warns(text, install_gomp())
         return fixable(Grade.WARN, text, install_fix(f"xllamacpp=={version}", again=True))
     if version_tuple(version) < _LLAMA_SAFE:
         text = _("xllamacpp {version}: a crafted GGUF file makes it write outside its memory ({source})")
@@ -149,7 +161,7 @@ def judge_openmp(probe: Probe) -> Judgement:
     """Two copies of GNU's runtime live together; two different ones in a process have crashed it."""
     if probe.error:
         if "libgomp" in probe.error:
-            return fails(_("libgomp is missing: {reason}").format(reason=probe.error), _GOMP)
+            return fails(_("libgomp is missing: {reason}").format(reason=probe.error), install_gomp())
         raise NotKnown(_("torch does not load"))
     if probe.openmp is None:
         raise NotKnown(_("torch's process does not say which OpenMP runtimes it has"))

@@ -12,13 +12,13 @@ import psutil
 
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.health.grades import GB, Judgement, NotKnown, fails, passes, warns
+from engine.health.grades import GB, Judgement, NotKnown, as_root, fails, passes, warns
 from engine.health.reading import read_text, run_program
 from engine.machine.cgroup import memory_limit_bytes
 from engine.machine.cpu import usable_cores
 
 _LEAST_PYTHON = (3, 11)
-_ZRAM = "sudo sh -c 'modprobe zram && d=$(zramctl -f -s 2G) && mkswap $d && swapon -p 100 $d'"
+_ZRAM = "sh -c 'modprobe zram && d=$(zramctl -f -s 2G) && mkswap $d && swapon -p 100 $d'"
 
 
 class PythonReading(NamedTuple):
@@ -158,4 +158,4 @@ def judge_compression(reading: CompressionReading) -> Judgement:
     if reading.swaps:
         return passes(_("{size:.1f} GB of swap, not compressed").format(size=total))
     text = _("neither swap nor compressed memory: the system kills a process when memory runs out")
-    return warns(text, _ZRAM) if reading.memory < 16 * GB else passes(text)
+    return warns(text, as_root(_ZRAM)) if reading.memory < 16 * GB else passes(text)

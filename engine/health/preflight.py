@@ -58,8 +58,8 @@ CHECKS: tuple[AnyCheck, ...] = (
     Check("packages", N_("packages"), integrity.read_requirements, integrity.judge_requirements, _SLOW_S),
     Check("files", N_("package files"), integrity.read_files, integrity.judge_files, _SLOW_S),
     Check("sqlite", N_("SQLite"), read_sqlite, judge_sqlite),
-    Check("terminal", N_("terminal"), terminal.read_terminal, terminal.judge_terminal),
-    Check("colours", N_("colours"), terminal.read_colours, terminal.judge_colours),
+    terminal.TERMINAL,
+    terminal.COLOURS,
     Check("logout", N_("logging out"), terminal.read_logout, terminal.judge_logout),
     Check("workspace", N_("workspace"), workspace_data.read_workspace, workspace_data.judge_workspace),
     Check(

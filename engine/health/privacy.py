@@ -12,7 +12,7 @@ from typing import NamedTuple
 from engine.core.filenames import shell_word
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.health.grades import Fix, Grade, Judgement, NotKnown, fails, fixable, passes, warns
+from engine.health.grades import Fix, Grade, Judgement, NotKnown, as_root, fails, fixable, passes, warns
 from engine.health.reading import last_line, run_python
 
 
@@ -66,7 +66,7 @@ def judge_secrets(reading: SecretsReading) -> Judgement:
     if foreign:
         row = foreign[0]
         text = _("{path} belongs to another user ({user})").format(path=row.path, user=row.owner)
-        hint = f"sudo chown {reading.user} {shell_word(row.path)}"
+        hint = as_root(f"chown {reading.user} {shell_word(row.path)}")
         return fails(text, hint) if row.secret else warns(text, hint)
     open_secrets = [row for row in reading.files if row.secret and row.mode & 0o077]
     if open_secrets:

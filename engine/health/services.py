@@ -19,7 +19,7 @@ from engine.core.config import load_settings
 from engine.core.errors import H2QError
 from engine.core.i18n import N_, _
 from engine.core.paths import Workspace
-from engine.health.grades import Fix, Grade, Judgement, NotKnown, fixable, passes, warns
+from engine.health.grades import Fix, Grade, Judgement, NotKnown, as_root, fixable, passes, warns
 from engine.health.reading import run_program
 from engine.health.versions import version_tuple
 from engine.models.ollama.client import MODEL_PREFIX, local_host
@@ -198,7 +198,7 @@ def judge_boot(reading: BootReading) -> Judgement:
 def _start_at_boot() -> str:
     if platform.system() == "Darwin":
         return "brew services start ollama"
-    return "sudo systemctl enable --now ollama"
+    return as_root("systemctl enable --now ollama")
 
 
 # What listens

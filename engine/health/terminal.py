@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.core.i18n import _
+from engine.core.i18n import N_, _
 from engine.core.paths import Workspace
-from engine.health.grades import Fix, Grade, Judgement, NotKnown, fixable, passes, warns
+from engine.health.grades import Check, Fix, Grade, Judgement, NotKnown, fixable, passes, warns
 from engine.health.reading import read_text, run_program
 
 LEAST_COLUMNS, LEAST_LINES = 60, 20
@@ -27,8 +27,14 @@ class TerminalReading(NamedTuple):
     encoding: str = "UTF-8"
 
 
+def _on_terminal() -> bool:
+    """Whether the output of this process is a terminal. The app has put something else into `sys.stdout`."""
+    stream = sys.__stdout__ if sys.__stdout__ is not None else sys.stdout
+    return stream is not None and stream.isatty()
+
+
 def read_terminal(_ws: Workspace) -> TerminalReading:
-    if not sys.stdout.isatty():
+    if not _on_terminal():
         return TerminalReading(False)
     size = shutil.get_terminal_size()
     encoding = locale.getpreferredencoding(False)
@@ -96,7 +102,7 @@ def read_colours(_ws: Workspace) -> ColoursReading:
         bool(environ.get("NO_COLOR")),
         inside,
         tmux,
-        sys.stdout.isatty(),
+        _on_terminal(),
     )
 
 
@@ -153,6 +159,11 @@ def _in_tmux(reading: ColoursReading, full: bool) -> Judgement:
         return fixable(Grade.WARN, text.format(term=tmux.client or "?"), fix)
     count = _("16 million") if "RGB" in tmux.features or full else "256"
     return passes(_("{count} in tmux ({term})").format(count=count, term=reading.term))
+
+
+TERMINAL = Check("terminal", N_("terminal"), read_terminal, judge_terminal)
+COLOURS = Check("colours", N_("colours"), read_colours, judge_colours)
+"""Of the process that reads them: the app makes these two itself."""
 
 
 # Logging out

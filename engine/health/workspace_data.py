@@ -14,7 +14,17 @@ from engine.core.i18n import _, n_
 from engine.core.local_time import local_time
 from engine.core.paths import Workspace
 from engine.health.disk import ELSEWHERE
-from engine.health.grades import Fix, Grade, Judgement, existing_folder, fails, fixable, passes, warns
+from engine.health.grades import (
+    Fix,
+    Grade,
+    Judgement,
+    as_root,
+    existing_folder,
+    fails,
+    fixable,
+    passes,
+    warns,
+)
 from engine.runs.events import RunStatus
 
 _DAY_S = 86400.0
@@ -72,7 +82,7 @@ def _blocked(reading: WorkspaceReading) -> Judgement:
     if reading.owner != reading.user:
         # `sudo h2q-tui …` once leaves folders that belong to root.
         text = _("{detail}: it belongs to another user ({user})").format(detail=text, user=reading.owner)
-        return fails(text, f"sudo chown -R {reading.user} {shell_word(path)}")
+        return fails(text, as_root(f"chown -R {reading.user} {shell_word(path)}"))
     fix = Fix(
         change=_("Let you write {path} and what is in it").format(path=path),
         command=("chmod", "-R", "u+rwX", path),

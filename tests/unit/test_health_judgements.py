@@ -419,7 +419,7 @@ def test_every_check_has_readings_and_what_can_fail_is_seen_to_fail() -> None:
     assert judge_sqlite((3, 35)).grade is PASS
 
 
-NO_COMMAND = {"cores", "memory", "python", "platform", "sqlite", "terminal", "files", "openmp"}
+NO_COMMAND = {"clock", "cores", "memory", "python", "platform", "sqlite", "terminal", "files", "openmp"}
 """Checks with a warning or failure for which no command helps."""
 
 
@@ -438,3 +438,43 @@ def test_a_fix_says_whether_it_leaves_the_workspace(id_: str, reading: Any, grad
     fix = judged(id_, reading).fix
     if fix is not None:
         assert fix.outside == (id_ not in ("secrets", "backups", "workspace"))
+
+
+@pytest.mark.parametrize(
+    ("id_", "reading", "hint"),
+    [
+        ("torch", libraries.TorchReading("2.13.0", libraries.Probe(error=NO_GOMP)), "libgomp1"),
+        ("torch", libraries.TorchReading("2.13.0+cpu", libraries.Probe(error="OSError: x")), "torch==2.13.0"),
+        ("llama", libraries.LlamaReading("2026.10.11549", NO_GOMP), "libgomp1"),
+        ("llama", libraries.LlamaReading("2026.10.11549", "ImportError: x"), "xllamacpp==2026.10.11549"),
+        ("openmp", libraries.Probe("mps", 8, (TORCH_OMP, BREW_OMP)), "brew uninstall libomp"),
+        ("openmp", libraries.Probe("cpu", 8, (TORCH_GOMP, ("libomp", "/usr/lib/libomp.so"))), ""),
+        ("ollama", ollama(problem="refused", needed="embedder = ollama:x"), "ollama serve"),
+        ("ollama", ollama(problem="refused", needed="embedder = ollama:x", installed=False), "ollama"),
+        ("backups", backups(-400.0), "backup create"),
+        ("backups", backups(-400.0, 3.0), "backup list"),
+        ("store", data.StoreReading("/m", 705), ""),
+        ("store", data.StoreReading("/m", 0), "h2q-tui sample"),
+        ("workspace", data.WorkspaceReading("/h", True, "/h/a b", 0, 1000), "chown -R 1000 '/h/a b'"),
+        ("workspace", data.WorkspaceReading("/h", True, "/h/runs", 1000, 1000), "chmod -R u+rwX /h/runs"),
+        ("workspace", data.WorkspaceReading("/h", False, "/", 0, 1000), "h2q-tui --data-dir ~/h2q check"),
+        ("mps", mps(), "export PYTORCH_MPS_PREFER_METAL=1"),
+        ("accelerate", {"accelerate": "1.8.1"}, "accelerate>=1.9"),
+        ("versions", {"peft": "0.17.1", "transformers": "5.12.1"}, "peft>=0.18"),
+        (
+            "cache",
+            disk.CacheReading("/c d", 30 * GB, 2 * GB, free=50 * GB),
+            "cache prune --cache-dir '/c d' --yes",
+        ),
+        ("languages", corpus(None), "h2q-tui corpus build"),
+    ],
+)
+def test_the_command_fits_the_cause(id_: str, reading: Any, hint: str) -> None:
+    found = judged(id_, reading).hint
+    assert hint in found if hint else not found
+
+
+def test_what_hangs_is_not_started_again() -> None:
+    assert "serve" not in judged("ollama", ollama(problem="no answer within 1.5 s", hangs=True)).hint
+    absent = judged("ollama", ollama(problem="refused", needed="embedder = ollama:x", installed=False))
+    assert absent.hint != "ollama serve"

@@ -21,6 +21,7 @@ from engine.core.errors import H2QError
 from engine.core.i18n import _, n_
 from engine.core.paths import Workspace
 from engine.health.grades import GRADE_NAMES, CheckResult, Grade
+from engine.health.terminal import COLOURS, TERMINAL
 from tui.host.cli_call import change_json, cli_json
 from tui.screens.ask import Confirm
 from tui.terminal.text import fit, one_line, safe
@@ -39,6 +40,9 @@ _STYLES = {
 _ORDER = (Grade.FAIL, Grade.WARN, Grade.UNKNOWN, Grade.PASS)
 _CODES = (0, 5)
 """Exit codes of `check`: everything is in order, or a check failed."""
+
+
+_OWN = {row.id: row for row in (TERMINAL, COLOURS)}
 
 
 class _Answer(msgspec.Struct):
@@ -94,7 +98,10 @@ class MachineCheck(ModalScreen[None]):
         self._say(_("checking …"))
         try:
             output = await cli_json(self.workspace, "check", *self._only, codes=_CODES)
-            self._show(msgspec.json.decode(output, type=_Answer).items)
+            items = msgspec.json.decode(output, type=_Answer).items
+            # The other process has no terminal: what is said of it is read here.
+            own = {id_: await asyncio.to_thread(row.run, self.workspace) for id_, row in _OWN.items()}
+            self._show([own.get(item.id, item) for item in items])
         except (H2QError, OSError, msgspec.DecodeError) as problem:
             self._say(str(problem))
 
