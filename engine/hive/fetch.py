@@ -14,10 +14,10 @@ from engine.hive.incoming import ForeignAdapter, install, unpack_archive
 from engine.hive.protocol import VersionInfo, VersionState
 from engine.hive.shared_folder import SharedFolderEntry, copy_entry, find_entry
 from engine.hive.shares import change_shares
+from engine.hive.version_text import VERSION_NAME
 from engine.models.card import ADAPTER_WEIGHTS
 
 LATEST = "latest"
-_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
 def fetch_version(
@@ -31,7 +31,7 @@ def fetch_version(
 ) -> tuple[str, VersionInfo]:
     """(name in the workspace, the version). Raises BadInput for a version that there is not, or that fails a check."""
     version = find_version(client.versions(), wanted)
-    if not _VERSION.fullmatch(version.version) or not re.fullmatch("[0-9a-f]{64}", version.sha256):
+    if not VERSION_NAME.fullmatch(version.version) or not re.fullmatch("[0-9a-f]{64}", version.sha256):
         raise BadInput(_("the server names a version that cannot be one"))
     check_free_space(ws.adapters, 4 * version.bytes)
     with locked_folder(ws.adapters, ".hive.new.") as folder:

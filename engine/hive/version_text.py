@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from engine.core.i18n import N_, _, n_, with_percent
 from engine.hive.protocol import VersionInfo, VersionState
+
+VERSION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+"""What a version may be called: its name becomes that of a folder here, and a word of a command."""
 
 _STATES = {
     VersionState.CURRENT: N_("current"),

@@ -91,11 +91,7 @@ def own_note(adapter: OwnAdapter) -> Content:
     if adapter.fetched is not None:
         lines.append(_("from {place}").format(place=one_line(adapter.fetched.place)))
     elif adapter.shared is not None:
-        lines.append(
-            _("shared as {id} with {place}").format(
-                id=one_line(adapter.shared.adapter_id), place=one_line(adapter.shared.place)
-            )
-        )
+        lines.append(_("shared as {id}").format(id=one_line(adapter.shared.adapter_id)))
     return Content("\n").join(safe(line, "$foreground-muted") for line in lines)
 
 
@@ -189,7 +185,7 @@ def version_note(version: VersionInfo, state: HiveState) -> Content:
         parts.append(f"ε {version.epsilon:.2g}")
     outliers = sum(parent.outlier for parent in version.parents)
     if outliers:
-        parts.append(n_("{n} flagged", "{n} flagged", outliers).format(n=outliers))
+        parts.append(n_("{n} unlike the others", "{n} unlike the others", outliers).format(n=outliers))
     people = _(", ").join(
         f"{one_line(parent.user_id)} {with_percent(f'{parent.weight * 100:.0f}')}"
         for parent in version.parents[:6]

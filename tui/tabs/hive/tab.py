@@ -17,6 +17,7 @@ from engine.core.i18n import N_, _, language
 from engine.core.settings import Settings
 from engine.hive.outgoing import OutgoingAdapter
 from engine.hive.protocol import Admitted, ServerInfo
+from engine.hive.version_text import VERSION_NAME
 from engine.runs.kinds import RunKind, ValidateParams
 from engine.runs.spec import make_spec
 from engine.validation.stored_verdicts import VerdictFiles
@@ -232,7 +233,7 @@ class HiveTab(Tab):
             "aggregate": answers
             and not self._busy
             and status is not None
-            and status.pending_for_aggregation > 0
+            and status.pending_for_aggregation >= (state.info.min_adapters if state.info else 1)
             and not status.aggregating,
             "validate": chosen is not None and not self._validating,
             "adopt": chosen is not None and chosen.name != state.in_use,
@@ -377,9 +378,12 @@ class HiveTab(Tab):
     async def action_download(self) -> None:
         """Fetches the version in a process of its own, which reads the base."""
         version = self._current_version
+        if not VERSION_NAME.fullmatch(version):
+            self.show_message(_("the server names a version that cannot be one"), "error")
+            return
         self._set_busy(_("fetching {version} …").format(version=version))
         try:
-            found = await cli_json(self.workspace, "hive", "download", "--", version)
+            found = await cli_json(self.workspace, "hive", "download", version)
             name = reader.fetched_name(found)
         except (H2QError, OSError, ValueError, KeyError) as problem:
             self._fail(problem)
