@@ -28,7 +28,7 @@ FAST_FRAME_S = 0.25
 """How long a frame of a part that is shown fast stays."""
 
 
-class Stage:
+class FilmedApp:
     """The app in a terminal, its screen, and the frames that were kept of it."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Stage:
         self.frames: list[Frame] = []
         self._clock = 0.0
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> FilmedApp:
         self.process.__enter__()
         return self
 
@@ -107,7 +107,7 @@ def take_pictures(workspace: Path, out: Path, languages: Sequence[str]) -> None:
     """A picture of each tab in each language."""
     for language in languages:
         arguments = ["--lang", language, "--data-dir", str(workspace)]
-        with Stage(arguments, COLUMNS, ROWS, {}) as stage:
+        with FilmedApp(arguments, COLUMNS, ROWS, {}) as stage:
             stage.until("2 Corpus" if language == "en" else "2 语料")
             stage.read(4.0)
             for name, keys, seconds in TABS:
@@ -118,7 +118,7 @@ def take_pictures(workspace: Path, out: Path, languages: Sequence[str]) -> None:
                 (out / f"{name}-{language}.svg").write_text(picture, encoding="utf-8")
 
 
-def _ask(stage: Stage, language: str) -> None:
+def _ask(stage: FilmedApp, language: str) -> None:
     """A question and its answer."""
     question = (
         "My neighbour's drill starts at seven. What can I say?"
@@ -137,7 +137,7 @@ def record_loop(folder: Path, out: Path) -> None:
     home = folder / "home"
     (home / "Downloads").mkdir(parents=True, exist_ok=True)
     arguments = ["--lang", "en", "--data-dir", str(folder / "workspace")]
-    with Stage(arguments, LOOP_COLUMNS, LOOP_ROWS, {"HOME": str(home)}) as stage:
+    with FilmedApp(arguments, LOOP_COLUMNS, LOOP_ROWS, {"HOME": str(home)}) as stage:
         _begin(stage)
         _train(stage)
         _judge_and_chat(stage)
@@ -146,7 +146,7 @@ def record_loop(folder: Path, out: Path) -> None:
     (out / "loop.svg").write_text(svg(stage.frames, LOOP_COLUMNS, title), encoding="utf-8")
 
 
-def _begin(stage: Stage) -> None:
+def _begin(stage: FilmedApp) -> None:
     """First start, the sample, a few decisions."""
     stage.until("Make your own model")
     stage.read(1.5)
@@ -165,7 +165,7 @@ def _begin(stage: Stage) -> None:
     stage.keep(1.5)
 
 
-def _train(stage: Stage) -> None:
+def _train(stage: FilmedApp) -> None:
     """The sheet, and the run until its verdict."""
     stage.press("1")
     stage.keep(1.0)
@@ -179,7 +179,7 @@ def _train(stage: Stage) -> None:
     stage.keep(3.0)
 
 
-def _judge_and_chat(stage: Stage) -> None:
+def _judge_and_chat(stage: FilmedApp) -> None:
     """The verdict, an answer, and the palette."""
     stage.press("3", settle=3.0)
     stage.keep(3.0)

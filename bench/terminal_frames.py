@@ -28,7 +28,7 @@ _WORDS = re.compile(r" +|[!-~]+(?: [!-~]+)*|[^ -~]+")
 """Spaces, Latin text, and other text, which a terminal draws in another font."""
 
 
-class Look(NamedTuple):
+class FrameLook(NamedTuple):
     """Colours as six hex digits, and weight, of a piece of text."""
 
     fore: str
@@ -37,15 +37,15 @@ class Look(NamedTuple):
     underline: bool
 
 
-class Piece(NamedTuple):
+class FramePiece(NamedTuple):
     """Text of one look from a column on."""
 
     column: int
     text: str
-    look: Look
+    look: FrameLook
 
 
-Row = tuple[Piece, ...]
+Row = tuple[FramePiece, ...]
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ def _row(screen: pyte.Screen, y: int) -> Row:
         members = list(group)
         text = "".join(char.data for _x, char in members)
         if text.strip() or look.back != BACKGROUND:
-            pieces.append(Piece(members[0][0], text, look))
+            pieces.append(FramePiece(members[0][0], text, look))
     return tuple(pieces)
 
 
-def _look(char: pyte.screens.Char) -> Look:
+def _look(char: pyte.screens.Char) -> FrameLook:
     fore, back = _colour(char.fg, FOREGROUND), _colour(char.bg, BACKGROUND)
     if char.reverse:
         fore, back = back, fore
-    return Look(fore, back, char.bold, char.underscore)
+    return FrameLook(fore, back, char.bold, char.underscore)
 
 
 def _colour(name: str, default: str) -> str:
@@ -109,7 +109,7 @@ def asciicast(frames: Sequence[Frame], columns: int, lines: int, title: str) -> 
     return "\n".join(out) + "\n"
 
 
-def _ansi(piece: Piece) -> str:
+def _ansi(piece: FramePiece) -> str:
     codes = ["0"] + ["1"] * piece.look.bold + ["4"] * piece.look.underline
     for kind, colour, default in ((38, piece.look.fore, FOREGROUND), (48, piece.look.back, BACKGROUND)):
         if colour != default:
@@ -157,7 +157,7 @@ def _svg_row(row: Row) -> str:
     return "".join(map(_svg_piece, row))
 
 
-def _svg_piece(piece: Piece) -> str:
+def _svg_piece(piece: FramePiece) -> str:
     """Background, then each word at its own place: spaces are not drawn, and no font moves what follows."""
     out, column = "", piece.column
     if piece.look.back != BACKGROUND:

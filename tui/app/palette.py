@@ -183,6 +183,19 @@ def _show_in(host: PaletteHost, tab_id: str, item: str) -> Callable[[], Awaitabl
     return show
 
 
+def _ask_model(host: PaletteHost, name: str) -> Callable[[], Awaitable[None]]:
+    """Lets a model answer in the Chat tab."""
+
+    async def ask() -> None:
+        from tui.tabs.chat.tab import ChatTab
+
+        await host.show_tab("chat")
+        if isinstance(host.tab, ChatTab):
+            host.tab.choice.choose(name)
+
+    return ask
+
+
 def _runs(host: PaletteHost) -> Iterator[PaletteEntry]:
     for run in host.board.runs[:MAX_RUNS]:
         yield PaletteEntry(
@@ -209,7 +222,7 @@ async def _models(host: PaletteHost) -> list[PaletteEntry]:
         PaletteEntry(
             id=f"model:{name}",
             label=name,
-            chosen=_show_in(host, "chat", name),
+            chosen=_ask_model(host, name),
             hint=_("model in use") if name == models.in_use else _("model"),
             detail=_("Ask this model in the Chat tab."),
             words=(_("model"),),

@@ -59,7 +59,7 @@ class Tab(Container):
         Called before mounting."""
 
     async def show_item(self, item_id: str) -> None:
-        """Puts the cursor on a thing of this tab that the palette found: a run, a conversation, a model."""
+        """Puts the cursor on a thing of this tab that the palette found: a run, a conversation."""
 
     async def wait_until_loaded(self) -> None:
         """Returns when the tab shows the result of the keys so far, or after a second or two: the next key is

@@ -180,10 +180,6 @@ class ChatTab(Tab):
         if not self.record.exchanges and self.choice.models.names:
             self._show_welcome()
 
-    async def show_item(self, item_id: str) -> None:
-        """Lets a model answer."""
-        self.choice.choose(item_id)
-
     def action_model(self) -> None:
         """Picks another model."""
         self.choice.pick()
