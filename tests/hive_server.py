@@ -112,18 +112,17 @@ def serving_hive(
     store.close()
 
 
-def send(url: str, user: str, file: bytes, token: str = "", **fields: Any) -> httpx.Response:
-    """The request of HiveMind's client."""
+def send(
+    url: str, user: str, file: bytes, token: str = "", *, client: httpx.Client | None = None, **fields: Any
+) -> httpx.Response:
+    """The request of HiveMind's client; `client` for many of them."""
     headers = {"authorization": f"Bearer {token}"} if token else {}
     data = {"user_id": user, "base_model": "Qwen/Qwen2-7B", "training_samples": "10", "epochs": "3", **fields}
-    return httpx.post(
-        f"{url}/api/v1/adapter/upload",
-        files={"file": ("adapter.zip", file, "application/octet-stream")},
-        data=data,
-        headers=headers,
-        timeout=60,
-        trust_env=False,
-    )
+    files = {"file": ("adapter.zip", file, "application/octet-stream")}
+    path = f"{url}/api/v1/adapter/upload"
+    if client is not None:
+        return client.post(path, files=files, data=data, headers=headers)
+    return httpx.post(path, files=files, data=data, headers=headers, timeout=60, trust_env=False)
 
 
 def announce(url: str, data: bytes, token: str = "", **changes: Any) -> httpx.Response:

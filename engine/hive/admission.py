@@ -82,24 +82,26 @@ def check_targets(config: LoraConfig) -> None:
 def check_modules(base: HiveBase, config: LoraConfig, modules: Mapping[str, LoraModule]) -> None:
     """Raises BadAdapter for other modules than the configuration names in the base, and for other shapes."""
     targets = _targets(config)
-    if base.layers is not None:
-        expected = {name for name in base.layers if targets.cover(name) and not _is_left_out(name, config)}
-        if odd := sorted(expected ^ modules.keys()):
-            text = (
-                _("{module} of the base is not in the adapter")
-                if odd[0] in expected
-                else _("{module} is not a layer of the base that the configuration names")
+    for name in modules:
+        if not targets.cover(name):
+            raise BadAdapter(
+                Rule.KEYS, _("the configuration does not name {module}").format(module=name[:200])
             )
-            raise BadAdapter(Rule.KEYS, text.format(module=odd[0][:200]))
-    else:
-        for name in modules:
-            if not targets.cover(name):
-                raise BadAdapter(
-                    Rule.KEYS, _("the configuration does not name {module}").format(module=name[:200])
-                )
-    shapes = base.layers if base.layers is not None else base.known or {}
+    # Without an opened base, the layers of a kind of matrix are those in which the first adapter has it.
+    known = base.layers if base.layers is not None else base.known or {}
+    kinds = {_last_word(name) for name in known}
+    expected = {name for name in known if targets.cover(name) and not _is_left_out(name, config)}
+    if base.layers is None:
+        expected |= {name for name in modules if _last_word(name) not in kinds}
+    if odd := sorted(expected ^ modules.keys()):
+        text = (
+            _("{module} of the base is not in the adapter")
+            if odd[0] in expected
+            else _("{module} is not a layer of the base that the configuration names")
+        )
+        raise BadAdapter(Rule.KEYS, text.format(module=odd[0][:200]))
     for name, module in modules.items():
-        wanted = shapes.get(name, module.shape)
+        wanted = known.get(name, module.shape)
         if tuple(wanted) != module.shape:
             raise BadAdapter(
                 Rule.SHAPES,
@@ -170,6 +172,10 @@ def _is_left_out(module: str, config: LoraConfig) -> bool:
         return False
     layer = re.search(r"\.(\d+)\.", module)
     return layer is not None and int(layer[1]) not in ([chosen] if isinstance(chosen, int) else chosen)
+
+
+def _last_word(module: str) -> str:
+    return module.rpartition(".")[2]
 
 
 def _ends_with_one(module: str, names: Iterable[str]) -> bool:
