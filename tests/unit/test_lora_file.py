@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.hive.lora_file import BadAdapter, parse_config, parse_header, read_lora
@@ -149,6 +149,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, name: str) -
 
 
 @given(st.binary(max_size=200), st.integers(0, 300), st.integers(0, 400))
+@settings(deadline=None)
 def test_any_bytes_as_a_header_are_refused_or_read(header: bytes, length: int, size: int) -> None:
     try:
         assert parse_header(length, header, size)
@@ -164,6 +165,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
+@settings(deadline=None)
 def test_any_json_as_a_configuration_is_refused(value: Any) -> None:
     with pytest.raises(BadAdapter):
         parse_config(json.dumps(value).encode())
