@@ -37,6 +37,8 @@ from engine.runs.last_visit import is_scheduled
 from engine.runs.rundir import RunDir, link_checkpoints
 
 NICE = 10
+_AUTOGROUP = Path("/proc/self/autogroup")
+"""Linux alone has it."""
 _RESERVE = 64 << 10
 BEFORE_RUN = "engine.health.before_run:check_before_run"
 """What looks at machine and workspace before a run; found by its name, as the entry points are."""
@@ -101,9 +103,16 @@ def main(
 
 
 def lower_priority() -> None:
-    """Lowers the CPU priority of the engine."""
+    """Lowers the CPU priority of the engine.
+
+    Linux shares the CPU among sessions first, and niceness counts only within one (sched(7), autogroup): a session of
+    its own is made nice as a whole, but never the session of somebody's terminal.
+    """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):
+            _AUTOGROUP.write_text(str(NICE))
 
 
 def _execute(context: RunContext, code: str) -> Finished:

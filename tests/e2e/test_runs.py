@@ -113,6 +113,18 @@ def test_the_engine_has_a_lower_priority() -> None:
     assert int(done.stdout) >= 10
 
 
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="needs Linux with autogroup")
+@pytest.mark.parametrize("own_session", [True, False])
+def test_a_session_of_its_own_is_nice_as_a_whole_and_that_of_a_terminal_is_not(own_session: bool) -> None:
+    shown = "print(open('/proc/self/autogroup').read().split()[-1])"
+    before = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"from engine.runs.runner import lower_priority as f; f(); {shown}"],
+        capture_output=True, text=True, cwd=run_kinds.ROOT, start_new_session=own_session,
+    )  # fmt: skip
+    assert done.stdout == ("10\n" if own_session else before.stdout)
+
+
 def test_a_killed_engine_is_dead_and_keeps_its_history(start: Callable[[str], RunDir]) -> None:
     run = start("until_stopped")
     os.kill(stepping(run), signal.SIGKILL)
