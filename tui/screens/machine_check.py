@@ -45,7 +45,7 @@ _CODES = (0, 5)
 _OWN = {row.id: row for row in (TERMINAL, COLOURS)}
 
 
-class _Answer(msgspec.Struct):
+class _CheckOutput(msgspec.Struct):
     """What `check --json` prints."""
 
     items: list[CheckResult]
@@ -98,7 +98,7 @@ class MachineCheck(ModalScreen[None]):
         self._say(_("checking …"))
         try:
             output = await cli_json(self.workspace, "check", *self._only, codes=_CODES)
-            items = msgspec.json.decode(output, type=_Answer).items
+            items = msgspec.json.decode(output, type=_CheckOutput).items
             # The other process has no terminal: what is said of it is read here.
             own = {id_: await asyncio.to_thread(row.run, self.workspace) for id_, row in _OWN.items()}
             self._show([own.get(item.id, item) for item in items])
@@ -148,7 +148,7 @@ class MachineCheck(ModalScreen[None]):
         words = ("check", "--only", item.id, "--fix", "--yes", item.id)
         try:
             output = await asyncio.to_thread(change_json, self.workspace, *words, codes=_CODES)
-            (after,) = msgspec.json.decode(output, type=_Answer).items
+            (after,) = msgspec.json.decode(output, type=_CheckOutput).items
         except (H2QError, OSError, ValueError) as problem:
             self._say(str(problem))
         else:
