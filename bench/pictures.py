@@ -96,11 +96,12 @@ TABS = (
     ("train", "1", 3.0),
     ("corpus", "2", 3.0),
     ("validate", "3", 3.0),
-    ("chat", "4", 4.0),
-    ("health", "\x1b5", 75.0),
+    ("health", "5", 75.0),
     ("hive", "6", 4.0),
+    ("chat", "4", 4.0),
 )
-"""Name, keys and seconds until the tab has something to show: the Health tab collects a history."""
+"""Name, key and seconds until the tab has something to show: the Health tab collects a history. In the Chat tab, which comes
+last, the field has the keys."""
 
 
 def take_pictures(workspace: Path, out: Path, languages: Sequence[str]) -> None:
