@@ -18,15 +18,15 @@ from engine.core.i18n import _
 from engine.hive.lora_file import ITEM_SIZES, BadAdapter, LoraModule, TensorEntry
 from engine.hive.protocol import Rule
 
-_PART = 1 << 18
+_PART = 1 << 16
 """Values that are read together."""
-_HASHED = 1 << 20
+_HASHED = 1 << 18
 
 
 def change_norm(fd: int, modules: dict[str, LoraModule], path: Path | None = None) -> float:
     """Frobenius norm of the change of the base over all matrices, scales included.
 
-    Reads the open file `fd` in parts of 1 MB. Raises BadAdapter for NaN, infinity, and a file that became shorter.
+    Reads the open file `fd` in parts of 256 KB. Raises BadAdapter for NaN, infinity, and a file that became shorter.
     """
     total = 0.0
     for module in modules.values():

@@ -267,8 +267,7 @@ class AdapterStore:
         for path in self.folder.glob("*/*"):
             if path.parent.name in (AGGREGATED, _UPLOADS) or path.parent.name.startswith("."):
                 continue
-            # Only what the server writes: files that a person put here stay.
-            if f"{path.parent.name}/{path.name}" not in known and (path / METADATA).is_file():
+            if f"{path.parent.name}/{path.name}" not in known and _is_own(path):
                 shutil.rmtree(path, ignore_errors=True)
         versions = {row[0] for row in self.registry.rows("SELECT version FROM versions")}
         for path in self.aggregated.iterdir():
@@ -292,6 +291,14 @@ def metadata_of(adapter: AdapterInfo) -> dict[str, Any]:
     """HiveMind's `metadata.json`, with what is known more."""
     more = {"sha256": adapter.sha256, "norm": adapter.norm, "base_sha256": adapter.base_fingerprint}
     return {**adapter_metadata(msgspec.structs.asdict(adapter)), **more}
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether this server wrote a folder: what a person put here stays, and what HiveMind wrote."""
+    try:
+        return "norm" in msgspec.json.decode((folder / METADATA).read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        return False
 
 
 def _link_or_move(file: Path, place: Path) -> None:

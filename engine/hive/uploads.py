@@ -25,7 +25,7 @@ from engine.http.refused import RequestRefused
 EXPIRES_S = 86_400.0
 _KEPT_FREE = 256 << 20
 """Bytes of the disk that uploads leave."""
-_WRITTEN = 1 << 18
+_WRITTEN = 1 << 16
 """Bytes that are written together."""
 
 
@@ -225,14 +225,17 @@ def _announced(user: str, request: OpenUpload) -> Announced:
 
 
 async def _blocks(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The parts of a body, joined to larger ones; what came before a failure is yielded too."""
+    """The parts of a body, small ones joined; what came before a failure is yielded too."""
     block = bytearray()
     try:
         async for part in parts:
+            if not block and len(part) >= _WRITTEN:
+                yield part
+                continue
             block += part
             if len(block) >= _WRITTEN:
                 yield bytes(block)
-                block.clear()
+                block = bytearray()
     except Exception:
         if block:
             yield bytes(block)

@@ -16,8 +16,10 @@ import pytest
 from safetensors.numpy import load
 
 from engine.hive.archives import stream_zip
-from engine.hive.intake import HiveLimits
+from engine.hive.hivemind_import import take_over
+from engine.hive.intake import HiveLimits, Intake
 from engine.hive.registry import Registry
+from engine.hive.store import AdapterStore
 from engine.hive.tokens import create_token, list_tokens, revoke_token
 from tests.hive_server import (
     FINGERPRINT,
@@ -394,3 +396,37 @@ def test_an_upload_belongs_to_its_token(folder: Path) -> None:
             )
             assert stolen.status_code == 404
         registry.close()
+
+
+def test_the_folder_of_a_hivemind_server_is_taken_over_by_the_rules(folder: Path) -> None:
+    entries: dict[str, Any] = {}
+    for user, stamp, data in (
+        ("alice", "20260118_110000", weights(1)),
+        ("alice", "20260119_110000", weights(2)),
+        ("bob", "20260119_110001", weights(3)),
+        ("eve", "20260119_110002", b"no weights"),
+        ("../eve", "20260119_110003", weights(4)),
+    ):
+        place = folder / user.replace("../", "") / stamp
+        place.mkdir(parents=True)
+        (place / "adapter_config.json").write_text(json.dumps(config()))
+        (place / "adapter_model.safetensors").write_bytes(data)
+        (place / "metadata.json").write_text(json.dumps({"user_id": user}))
+        metadata = {"base_model": "Qwen/Qwen2-7B", "training_samples": 7, "epochs": 3}
+        entries[f"{user}_{stamp}"] = {
+            "user_id": user,
+            "path": f"/old/place/{user}/{stamp}",
+            "metadata": metadata,
+        }
+    before = stored_files(folder)
+    (folder / "registry.json").write_text(json.dumps({"adapters": entries, "aggregated_versions": []}))
+    intake = Intake(AdapterStore(folder), HiveLimits())
+    found = take_over(intake)
+    assert found.adapters == 2 and [one.partition(":")[0] for one in found.refused] == ["eve_20260119_110002"]
+    assert {(one.user_id, one.sha256) for one in intake.store.pending()} == {
+        ("alice", sha256(weights(2)).hexdigest()), ("bob", sha256(weights(3)).hexdigest())
+    }  # fmt: skip
+    intake.store.sweep(0.0)
+    assert before <= stored_files(folder)
+    assert take_over(intake).adapters == 0
+    intake.store.close()

@@ -95,7 +95,8 @@ def test_a_name_that_is_none_is_refused(url: str, folder: Path, user: str) -> No
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_count_that_is_none_is_refused(url: str, number: str) -> None:
     for field in ("training_samples", "epochs"):
-        reply = send(url, "eve", adapter_zip(1), **{field: number})
+        changed: dict[str, Any] = {field: number}
+        reply = send(url, "eve", adapter_zip(1), **changed)
         assert (reply.status_code, reply.json()["rule"]) == (422, "samples")
 
 
@@ -207,7 +208,7 @@ def test_an_upload_that_expired_is_swept_with_what_a_killed_server_left(tmp_path
         assert httpx.get(f"{url}/api/v1/uploads/{upload}", trust_env=False).status_code == 404
     orphan = folder / "alice" / "20260101_000000"
     orphan.mkdir(parents=True)
-    (orphan / "metadata.json").write_text("{}")
+    (orphan / "metadata.json").write_text('{"norm": 1.0}')
     (folder / ".incoming.x").mkdir()
     (folder / "mine.txt").write_text("a file of the person")
     with serving_hive(folder):

@@ -40,7 +40,7 @@ VERSION = "0.1.0"
 _MOST_ARCHIVE = (4 << 30) - 1
 """Bytes of an upload: HiveMind packs checkpoints and optimizer states beside the adapter."""
 _SENT = "sent"
-_WRITTEN = 1 << 18
+_WRITTEN = 1 << 16
 _FORM = {"file": "binary", "user_id": "string", "base_model": "string", "training_samples": "integer", "epochs": "integer"}  # fmt: skip
 _HIVEMIND_CONFIG = {
     "peft_type": "LORA",

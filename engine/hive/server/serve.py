@@ -20,6 +20,7 @@ from engine.core.files import make_dirs, try_lock
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.hive.base_layers import read_base_layers
+from engine.hive.hivemind_import import TakenOver, take_over
 from engine.hive.intake import HiveLimits
 from engine.hive.protocol import DEFAULT_PORT
 from engine.hive.registry import Registry
@@ -69,6 +70,8 @@ class Announcement:
     port: int
     needs_token: bool
     base_model: str
+    taken_over: TakenOver
+    """What came of the files of a HiveMind server."""
 
 
 def hive_folder(ws: Workspace) -> Path:
@@ -108,6 +111,7 @@ def serve(ws: Workspace, options: ServeOptions, announce: Callable[[Announcement
         hive = Hive(store, options.limits, rounds)
         if options.base:
             set_base(ws, hive, options.base)
+        taken_over = take_over(hive.intake)
         rate = options.rate if options.rate is not None else DEFAULT_RATE if outside else 0.0
         server = make_server(
             hive, book, needs_token=outside, any_host=outside, rate=rate,
@@ -124,6 +128,7 @@ def serve(ws: Workspace, options: ServeOptions, announce: Callable[[Announcement
                 port=port,
                 needs_token=outside or not book.is_empty,
                 base_model=hive.intake.base().name,
+                taken_over=taken_over,
             )
         )
         run_until_stopped(server, bound)

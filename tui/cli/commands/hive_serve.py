@@ -102,6 +102,7 @@ def _announce(where: Announcement, wanted: int | None, *, outside_tls: bool) -> 
                 "port": where.port,
                 "needs_token": where.needs_token,
                 "base_model": where.base_model,
+                "taken_over": where.taken_over,
             }
         )
         return
@@ -110,6 +111,10 @@ def _announce(where: Announcement, wanted: int | None, *, outside_tls: bool) -> 
         output.echo(_("port {port} is in use by another program").format(port=DEFAULT_PORT), error=True)
     if where.base_model:
         output.echo(_("base model: {name}").format(name=where.base_model))
+    if where.taken_over.adapters:
+        output.echo(_("adapters taken over from HiveMind: {n}").format(n=where.taken_over.adapters))
+    for reason in where.taken_over.refused:
+        output.echo(_("not taken over: {reason}").format(reason=reason), error=True)
     if where.needs_token and outside_tls:
         output.echo(_("without --certificate, tokens and adapters travel unencrypted"), error=True)
 
