@@ -9,7 +9,7 @@ import typer
 
 from engine.core.i18n import _, n_, with_percent
 from tui.cli import output, session
-from tui.cli.commands import hive_share
+from tui.cli.hive_connection import folder_option, key_option, key_place
 
 if TYPE_CHECKING:
     from engine.hive.aggregation.terms import JoinOptions, JoinReport
@@ -69,8 +69,8 @@ def register(group: typer.Typer) -> None:
         rounds_before: int = typer.Option(
             0, "--rounds-before", min=0, help=_("Earlier rounds of the same people with the same --noise.")
         ),
-        folder: str = hive_share.folder_option(),
-        key_file: str = hive_share.key_option(),
+        folder: str = folder_option(),
+        key_file: str = key_option(),
     ) -> None:
         from engine.core.errors import UsageProblem
         from engine.hive.aggregation.terms import JoinMethod, JoinOptions
@@ -110,7 +110,7 @@ def _signed(folder: str, key_file: str) -> tuple[list[Path], list[float]]:
     the others are named."""
     from engine.hive.shared_folder import folder_entries, read_key
 
-    entries = folder_entries(session.resolve(folder), read_key(hive_share.key_place(key_file)))
+    entries = folder_entries(session.resolve(folder), read_key(key_place(key_file)))
     for entry in entries:
         if entry.manifest is None:
             output.echo(_("{id} is refused: {reason}").format(id=entry.id, reason=entry.problem), error=True)

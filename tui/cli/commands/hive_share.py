@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +11,23 @@ import typer
 from engine.core.i18n import _, n_
 from engine.core.local_time import local_time
 from tui.cli import output, session
+from tui.cli.hive_connection import (
+    connected,
+    drawn_progress,
+    folder_option,
+    http_option,
+    key_option,
+    key_place,
+    server_option,
+)
 from tui.cli.options import YES
 
 if TYPE_CHECKING:
     from engine.core.paths import Workspace
     from engine.hive.address import HiveAddress
-    from engine.hive.client import HiveClient
     from engine.hive.outgoing import OutgoingAdapter
     from engine.hive.protocol import AdapterInfo, VersionInfo
     from engine.hive.shared_folder import SharedFolderEntry
-
-_REDRAW_S = 0.1
 
 
 def register(group: typer.Typer) -> None:
@@ -35,47 +38,13 @@ def register(group: typer.Typer) -> None:
     group.command("download", help=_("Fetch a version into the workspace, checked."))(_download_command())
 
 
-def _server_option() -> Any:
-    return typer.Option(
-        "",
-        "--server",
-        metavar="URL",
-        help=_(
-            "Address of the hive server. Default: hive_server in the settings; kept there the first time."
-        ),
-    )
-
-
-def _http_option() -> Any:
-    return typer.Option(
-        False, "--allow-http", help=_("Speak to another machine without TLS, for everyone to read.")
-    )
-
-
-def folder_option() -> Any:
-    """`--folder`."""
-    return typer.Option(
-        "", "--folder", metavar="DIR", help=_("A folder shared with others in place of a server.")
-    )
-
-
-def key_option() -> Any:
-    """`--key-file`."""
-    return typer.Option(
-        "",
-        "--key-file",
-        metavar="FILE",
-        help=_("Key that the members of the folder share. Default: config/hive.key in the workspace."),
-    )
-
-
 def _upload_command() -> Callable[..., None]:
     def upload(
         name: str = typer.Argument(
             "", metavar="[ADAPTER]", help=_("Name or directory. Default: the newest adapter.")
         ),
         adapter: str = typer.Option("", "--adapter", metavar="DIR", help=_("The same as ADAPTER.")),
-        server: str = _server_option(),
+        server: str = server_option(),
         user_id: str = typer.Option(
             "",
             "--user-id",
@@ -92,7 +61,7 @@ def _upload_command() -> Callable[..., None]:
         ),
         folder: str = folder_option(),
         key_file: str = key_option(),
-        allow_http: bool = _http_option(),
+        allow_http: bool = http_option(),
         yes: bool = YES.render(),
     ) -> None:
         from engine.core.outputs import check_output_parent
@@ -111,12 +80,12 @@ def _upload_command() -> Callable[..., None]:
 
 
 def _status_command() -> Callable[..., None]:
-    def status(server: str = _server_option(), allow_http: bool = _http_option()) -> None:
+    def status(server: str = server_option(), allow_http: bool = http_option()) -> None:
         from engine.hive.shares import read_shares
         from engine.hive.sharing_text import size_text
 
         ws = session.workspace()
-        with _client(ws, server, allow_http) as client:
+        with connected(ws, server, allow_http) as client:
             info, figures = client.server(), client.status()
         shares = read_shares(ws)
         for line in _server_lines(client.address, info.user):
@@ -166,19 +135,19 @@ def _status_command() -> Callable[..., None]:
 
 def _list_command() -> Callable[..., None]:
     def list_(
-        server: str = _server_option(),
+        server: str = server_option(),
         user_id: str = typer.Option(
             "", "--user-id", metavar="NAME", help=_("Adapters of this person alone.")
         ),
         folder: str = folder_option(),
         key_file: str = key_option(),
-        allow_http: bool = _http_option(),
+        allow_http: bool = http_option(),
     ) -> None:
         ws = session.workspace()
         if folder:
             _list_folder(ws, session.resolve(folder), key_file)
             return
-        with _client(ws, server, allow_http) as client:
+        with connected(ws, server, allow_http) as client:
             versions, adapters = client.versions(), client.adapters(user_id)
             rounds, contributors = client.rounds(), client.contributors()
         for line in _version_lines(versions):
@@ -232,10 +201,10 @@ def _download_command() -> Callable[..., None]:
             "--validate",
             help=_("Compare it with the model in use, or its base, on your own test set."),
         ),
-        server: str = _server_option(),
+        server: str = server_option(),
         folder: str = folder_option(),
         key_file: str = key_option(),
-        allow_http: bool = _http_option(),
+        allow_http: bool = http_option(),
     ) -> None:
         ws = session.workspace()
         base = session.model_reference(ws, base) if base else ""
@@ -280,7 +249,7 @@ def _share_with_server(
     from engine.core.config import load_settings
     from engine.hive.sharing_text import leaving_lines, share_question
 
-    with _client(ws, server, allow_http) as client:
+    with connected(ws, server, allow_http) as client:
         info = client.server()
         # A token names the sender; another name is sent only when it was typed, for the server to refuse.
         user = user_id or ("" if info.user else load_settings(ws).hive_user)
@@ -291,7 +260,7 @@ def _share_with_server(
             "hive", "upload", outgoing.name, "--server", client.address.url, *named, "--yes"
         )
         output.confirm(share_question(outgoing, client.address.url), yes, hint=hint)
-        with _drawn_progress() as progress:
+        with drawn_progress() as progress:
             admitted = client.upload(ws, outgoing, progress, user=user)
     output.echo(
         _("shared as {id} in round {round}; {n} conversations count").format(
@@ -368,7 +337,7 @@ def _from_server(
     """(name in the workspace, what is known of the version)."""
     from engine.hive.fetch import fetch_version
 
-    with _client(ws, server, allow_http) as client, _drawn_progress() as progress:
+    with connected(ws, server, allow_http) as client, drawn_progress() as progress:
         installed, info = fetch_version(ws, client, version, name=name, base=base, progress=progress)
     for line in _version_lines([info]):
         output.echo(line)
@@ -467,60 +436,3 @@ def _shared(one: Any) -> dict[str, Any]:
     return {
         name: getattr(one, name) for name in ("name", "sha256", "place", "adapter_id", "round", "bytes", "at")
     }
-
-
-# The connection
-
-
-@contextmanager
-def _client(ws: Workspace, server: str, allow_http: bool) -> Iterator[HiveClient]:
-    """A client of the server that is named, else of the one of the settings. The first one that answers is kept there."""
-    import msgspec
-
-    from engine.core.config import load_settings, save_settings
-    from engine.hive.address import hive_address
-    from engine.hive.client import HiveClient, hive_token
-
-    settings = load_settings(ws)
-    address = hive_address(settings, server, allow_http=allow_http)
-    with HiveClient(address, hive_token(ws), on_wait=_say_wait) as client:
-        yield client
-    if not settings.hive_server:
-        save_settings(ws, msgspec.structs.replace(load_settings(ws), hive_server=address.url))
-        output.echo(_("{server} is the hive of this workspace now (hive_server)").format(server=address.url))
-
-
-def _say_wait(seconds: float, reason: str) -> None:
-    output.echo(_("{reason}; again in {seconds:g} s").format(reason=reason, seconds=seconds), error=True)
-
-
-def key_place(named: str) -> Path:
-    """The file of `--key-file`, else the one of the workspace."""
-    from engine.hive.shared_folder import key_file
-
-    return session.resolve(named) if named else key_file(session.locate_workspace())
-
-
-@contextmanager
-def _drawn_progress() -> Iterator[Callable[[int, int], None]]:
-    """A line with the megabytes done, redrawn on a terminal; elsewhere nothing."""
-    from engine.hive.sharing_text import size_text
-
-    if not sys.stderr.isatty() or session.options.plain or session.options.quiet:
-        yield lambda _done, _all: None
-        return
-    drawn = 0.0
-
-    def draw(done: int, whole: int) -> None:
-        nonlocal drawn
-        if time.monotonic() - drawn >= _REDRAW_S or done == whole:
-            drawn = time.monotonic()
-            sys.stderr.write(f"\r  {size_text(done) + ' / ' + size_text(whole):<30}")
-            sys.stderr.flush()
-
-    try:
-        yield draw
-    finally:
-        if drawn:
-            sys.stderr.write("\r" + " " * 32 + "\r")
-            sys.stderr.flush()

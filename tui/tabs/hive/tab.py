@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.message import Message
 from textual.widgets import Static
 
 from engine.core.errors import H2QError, error_text
 from engine.core.i18n import N_, _, language
-from engine.core.settings import Settings
-from engine.hive.outgoing import OutgoingAdapter
-from engine.hive.protocol import Admitted, ServerInfo
+from engine.hive.protocol import Admitted
 from engine.hive.version_text import VERSION_NAME
 from engine.runs.kinds import RunKind, ValidateParams
 from engine.runs.spec import make_spec
@@ -28,6 +25,7 @@ from tui.host.launch import launch_uninterrupted
 from tui.screens.ask import Confirm, LinePrompt
 from tui.tabs.base import Tab
 from tui.tabs.hive import panels_text, reader
+from tui.tabs.hive.messages import AddressKept, HiveStateRead, HiveWorkDone, PortFound, ReadyToShare
 from tui.tabs.hive.reader import HiveState, OwnAdapter
 from tui.tabs.hive.share_sheet import ShareSheet
 from tui.terminal.text import safe
@@ -47,43 +45,6 @@ class HiveTab(Tab):
     TAB_ID: ClassVar[str] = "hive"
     TITLE: ClassVar[str] = N_("Hive")
     FIRST_FOCUS: ClassVar[str] = "#hive-own"
-
-    class HiveStateRead(Message):
-        """What the server and the workspace say."""
-
-        def __init__(self, state: HiveState) -> None:
-            super().__init__()
-            self.state = state
-
-    class ReadyToShare(Message):
-        """What would leave is known."""
-
-        def __init__(self, outgoing: OutgoingAdapter, info: ServerInfo) -> None:
-            super().__init__()
-            self.outgoing = outgoing
-            self.info = info
-
-    class PortFound(Message):
-        """A hive could be served at this port."""
-
-        def __init__(self, port: int) -> None:
-            super().__init__()
-            self.port = port
-
-    class AddressKept(Message):
-        """The server is in the settings."""
-
-        def __init__(self, settings: Settings) -> None:
-            super().__init__()
-            self.settings = settings
-
-    class HiveWorkDone(Message):
-        """An action succeeded: what it says; `undo` is the stamp of the backup that takes a promotion back."""
-
-        def __init__(self, text: str, undo: str = "") -> None:
-            super().__init__()
-            self.text = text
-            self.undo = undo
 
     def __init__(self, host: AppHost) -> None:
         super().__init__(host)
@@ -150,7 +111,7 @@ class HiveTab(Tab):
             state = await asyncio.to_thread(
                 reader.read_state, self.workspace, self.host.settings, self._files
             )
-            self.post_message(self.HiveStateRead(state))
+            self.post_message(HiveStateRead(state))
             local = state.address is None or state.address.local
             await asyncio.sleep(ASK_LOCAL_S if local else ASK_S)
 
@@ -268,7 +229,7 @@ class HiveTab(Tab):
 
     @work(group="hive:port", exclusive=True, exit_on_error=False)
     async def _find_port(self) -> None:
-        self.post_message(self.PortFound(await asyncio.to_thread(free_port)))
+        self.post_message(PortFound(await asyncio.to_thread(free_port)))
 
     @on(PortFound)
     def _port_found(self, message: PortFound) -> None:
@@ -283,14 +244,12 @@ class HiveTab(Tab):
             served = await asyncio.to_thread(start_hive, self.workspace, port)
             if not self.host.settings.hive_server:
                 settings = await asyncio.to_thread(reader.keep_address, self.workspace, served.url)
-                self.post_message(self.AddressKept(settings))
+                self.post_message(AddressKept(settings))
         except (H2QError, OSError) as problem:
             self._fail(problem)
             return
         self.post_message(
-            self.HiveWorkDone(
-                _("the hive is open at {url}; it stays open when you leave").format(url=served.url)
-            )
+            HiveWorkDone(_("the hive is open at {url}; it stays open when you leave").format(url=served.url))
         )
 
     @work(group="hive:serve", exclusive=True, exit_on_error=False)
@@ -301,7 +260,7 @@ class HiveTab(Tab):
         except (H2QError, OSError) as problem:
             self._fail(problem)
             return
-        self.post_message(self.HiveWorkDone(_("the hive is closed")))
+        self.post_message(HiveWorkDone(_("the hive is closed")))
 
     def action_server(self) -> None:
         """Asks for the address of a server and keeps it."""
@@ -323,7 +282,7 @@ class HiveTab(Tab):
         except (H2QError, OSError) as problem:
             self._fail(problem)
             return
-        self.post_message(self.AddressKept(settings))
+        self.post_message(AddressKept(settings))
 
     @on(AddressKept)
     def _address_kept(self, message: AddressKept) -> None:
@@ -352,7 +311,7 @@ class HiveTab(Tab):
         except (H2QError, OSError) as problem:
             self._fail(problem)
             return
-        self.post_message(self.ReadyToShare(outgoing, info))
+        self.post_message(ReadyToShare(outgoing, info))
 
     @on(ReadyToShare)
     def _ready_to_share(self, message: ReadyToShare) -> None:
@@ -389,7 +348,7 @@ class HiveTab(Tab):
             self._fail(problem)
             return
         self.post_message(
-            self.HiveWorkDone(
+            HiveWorkDone(
                 _("{name} is in the workspace; v compares it with the model in use").format(name=name)
             )
         )
@@ -415,7 +374,7 @@ class HiveTab(Tab):
         text = (
             _("{version} is joined from {n} adapters") if joined.success else _("{version} is not published")
         )
-        self.post_message(self.HiveWorkDone(text.format(version=joined.version, n=joined.num_adapters)))
+        self.post_message(HiveWorkDone(text.format(version=joined.version, n=joined.num_adapters)))
 
     def action_validate(self) -> None:
         """Compares the adapter with the model in use, or with its base where none is."""
@@ -439,7 +398,7 @@ class HiveTab(Tab):
             self._fail(problem)
             return
         text = _("validating {new} against {base}: run {run}").format(new=new, base=base, run=spec.run_id)
-        self.post_message(self.HiveWorkDone(text))
+        self.post_message(HiveWorkDone(text))
 
     def action_adopt(self) -> None:
         """Puts the adapter into use, after asking; says where the verdict does not recommend it, or there is none."""
@@ -461,7 +420,7 @@ class HiveTab(Tab):
             self._fail(problem)
             return
         text = _("In use now: {name}. u undoes it.").format(name=done.name)
-        self.post_message(self.HiveWorkDone(text, done.backup.rpartition(".")[2]))
+        self.post_message(HiveWorkDone(text, done.backup.rpartition(".")[2]))
 
     @work(group="hive:adopt", exclusive=True, exit_on_error=False)
     async def action_undo(self) -> None:
@@ -472,7 +431,7 @@ class HiveTab(Tab):
             self._fail(problem)
             return
         name = done.name or _("no model")
-        self.post_message(self.HiveWorkDone(_("In use now: {name}.").format(name=name)))
+        self.post_message(HiveWorkDone(_("In use now: {name}.").format(name=name)))
 
     # Saying it
 
