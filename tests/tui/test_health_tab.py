@@ -194,8 +194,8 @@ def test_a_growing_swap_is_said() -> None:
 def test_the_disk_has_its_rate_and_the_time_until_it_is_full() -> None:
     one = busy(disk_fill_rate=GB / 3600, disk_full_in_s=50 * 3600.0, disk_read_rate=2e6, disk_write_rate=3e6)
     shown = text(device_lines(scene(one), 60, 4))
-    assert "free 50.0 of 100.0 GB, full in 2 days" in shown
-    assert "reads 2.0, writes 3.0 MB/s, −1.0 GB/h" in shown
+    assert "free 50.0 of 100 GB, full in 2 days" in shown
+    assert "read 2.0, write 3.0 MB/s, −1.0 GB/h" in shown
 
 
 def test_graphics_pressure_and_other_machines_are_shown() -> None:
@@ -213,7 +213,7 @@ def test_graphics_pressure_and_other_machines_are_shown() -> None:
         PeerReading(name="pi", t=NOON, error="silent"),
     ]
     shown = text(device_lines(scene(one), 70, 9, peers))
-    assert "H200  87 %  40.0 of 140.0 GB  61 °C  312 W" in shown
+    assert "H200  87 %  40.0 of 140 GB  61 °C  312 W" in shown
     assert "waiting: cpu 50, memory 12, disk 0 %" in shown
     assert "● mini  cpu 12 %  memory 45 %  loss 1.500" in shown and "▲ pi  no answer" in shown
 

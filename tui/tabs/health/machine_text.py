@@ -12,9 +12,9 @@ from engine.machine.probes import MachineSample
 from engine.machine.recording import group_shares
 from engine.runs.event_text import format_duration
 from engine.sinks.peers import PeerReading
-from tui.tabs.health.scene import GB, MachineScene, gb, group_name, level_style, shares_of
+from tui.tabs.health.scene import GB, MachineScene, gb, group_name, level_style, shares_of, short
 from tui.tabs.health.system_text import peer_lines
-from tui.terminal.text import one_line
+from tui.terminal.text import cells, one_line
 from tui.widgets.area_graph import area, captioned, layer_signs, stacked
 
 DAY = 86400.0
@@ -191,7 +191,7 @@ def device_lines(
     """The disk with its rate and the time until it is full, pressure, each graphics processor and each other machine; a
     graph where there is room."""
     sample = scene.sample
-    lines = [_disk_line(sample), _traffic_line(sample), _pressure_line(sample)]
+    lines = [_disk_line(sample), _traffic_line(sample), _pressure_line(sample, width)]
     lines += [_gpu_line(gpu) for gpu in sample.gpus]
     lines += peer_lines(peers, scene.glyphs)
     rows = height - len(lines)
@@ -234,18 +234,24 @@ def _disk_line(sample: MachineSample) -> Content:
     line = Content.styled(free, level_style(share))
     if sample.disk_full_in_s is not None and sample.disk_full_in_s < 366 * DAY:
         left = sample.disk_full_in_s
-        when = _("{days:.0f} days").format(days=left / DAY) if left > 2 * DAY else format_duration(left)
+        when = _("{days:.0f} days").format(days=left / DAY) if left > 2 * DAY else _soon(left)
         style = "$text-warning" if left < DAY else ""
         line = line.append(", ").append(Content.styled(_("full in {when}").format(when=when), style))
     return line
+
+
+def _soon(seconds: float) -> str:
+    return (
+        format_duration(seconds) if seconds < 2 * 3600 else _("{hours} h").format(hours=round(seconds / 3600))
+    )
 
 
 def _traffic_line(sample: MachineSample) -> Content:
     """What the disks read and write, and how fast the free space shrinks or grows."""
     if sample.disk_read_rate is None or sample.disk_write_rate is None:
         return Content.styled(_("disk traffic unknown"), _MUTED)
-    text = _("reads {read}, writes {write} MB/s").format(
-        read=f"{sample.disk_read_rate / 1e6:.1f}", write=f"{sample.disk_write_rate / 1e6:.1f}"
+    text = _("read {read}, write {write} MB/s").format(
+        read=short(sample.disk_read_rate / 1e6), write=short(sample.disk_write_rate / 1e6)
     )
     rate = sample.disk_fill_rate
     if rate is not None and abs(rate) * 3600 >= GB / 20:
@@ -253,7 +259,7 @@ def _traffic_line(sample: MachineSample) -> Content:
     return Content(text)
 
 
-def _pressure_line(sample: MachineSample) -> Content:
+def _pressure_line(sample: MachineSample, width: int) -> Content:
     """How much programs wait for processor, memory and disk."""
     if sample.pressure_level is not None:
         words = {1: _("normal"), 2: _("warning"), 4: _("critical")}
@@ -266,7 +272,8 @@ def _pressure_line(sample: MachineSample) -> Content:
         _("memory {n}").format(n=_whole(sample.memory_stalled_percent)),
         _("disk {n}").format(n=_whole(sample.io_stalled_percent)),
     ]
-    text = _("waiting: {parts}").format(parts=with_percent(_(", ").join(parts)))
+    texts = [_("waiting: {parts}").format(parts=with_percent(gap.join(parts))) for gap in (_(", "), " ")]
+    text = texts[0] if cells(texts[0]) <= width else texts[1]
     return Content.styled(text, "$text-warning" if sample.memory_stalled_percent >= 10 else "")
 
 

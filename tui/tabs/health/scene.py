@@ -58,8 +58,13 @@ def shares_of(values: Sequence[float | None], whole: float) -> list[float | None
 
 
 def gb(size: float | None) -> str:
-    """A size in GB (2^30 bytes) with one digit; `–` for None."""
-    return "–" if size is None else f"{size / GB:.1f}"
+    """A size in GB (2^30 bytes); `–` for None."""
+    return "–" if size is None else short(size / GB)
+
+
+def short(value: float) -> str:
+    """A figure with one digit after the point below 100, else without."""
+    return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:.1f}"
 
 
 def level_style(share: float) -> str:
