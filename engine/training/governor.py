@@ -140,7 +140,7 @@ class ResourceGovernor:
         job, limit = self.job, self.budget.mb
         own = self.memory.peak_mb()
         # The other processes of this machine will use as much.
-        used = own * job.replicas.here
+        used = own * job.replicas.memory_shares
         if used > limit:
             raise UsageProblem(
                 _(
@@ -151,7 +151,7 @@ class ResourceGovernor:
             )
         if job.resumed is None and not math.isinf(limit):
             trained = sum(parameter.numel() for parameter in job.optimizer.parameters)
-            room = (limit - self.buffer) / job.replicas.here - STATE_BYTES * trained / 2**20
+            room = (limit - self.buffer) / job.replicas.memory_shares - STATE_BYTES * trained / 2**20
             if not job.fit_micro_batches(self.memory, own, room):
                 fit_micro_batch(job, self.memory, own, room)
 

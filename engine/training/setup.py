@@ -18,7 +18,7 @@ from engine.models.ollama.running import running_models, unload_models
 from engine.models.transformer import ModelConfig, Transformer
 from engine.runs.event_text import budget_reason_text
 from engine.runs.shared_memory import TRAINING_SHARE
-from engine.runs.torchrun import processes_here
+from engine.runs.torchrun import processes_here, started_by_torchrun
 from engine.training import checkpoint
 from engine.training.batches import BatchSource
 from engine.training.checkpoint import Checkpoint, ComputeEnvironment, LoopState
@@ -74,6 +74,9 @@ def memory_budget(ctx: RunContext, recipe: Recipe, free_memory: FreeMemory | Non
     if free_memory is not None and free_memory(TRAINING_SHARE * budget.mb, budget.mb):
         ctx.log(_("the models loaded for chat were unloaded to free memory for the run"))
         budget = resolve_budget(ctx.settings.max_memory_gb, recipe.max_memory_gb)
+    if started_by_torchrun():
+        # Its processes on this machine are no children of this one, so each has a budget of its own.
+        budget = Budget(budget.mb / processes_here(recipe.nproc), budget.reason)
     ctx.set_budget(budget.mb, budget.reason)
     ctx.log(
         _("memory budget {mb:.0f} MB ({bound})").format(mb=budget.mb, bound=budget_reason_text(budget.reason))
@@ -109,7 +112,7 @@ def micro_batch_tokens(recipe: Recipe, model: Transformer, budget: Budget, resum
 
 def budget_of_one(budget: Budget, recipe: Recipe) -> Budget:
     """The part of a run's budget that one of its processes may use."""
-    return Budget(budget.mb / processes_here(recipe.nproc), budget.reason)
+    return budget if started_by_torchrun() else Budget(budget.mb / recipe.nproc, budget.reason)
 
 
 def device_for(width: int, old: LoopState | None, recipe: Recipe) -> Device:

@@ -56,8 +56,8 @@ class Replicas(Protocol):
         """Processes, this one included."""
 
     @property
-    def here(self) -> int:
-        """Those on this machine, which share its memory and its cores."""
+    def memory_shares(self) -> int:
+        """Processes among which the run's memory budget is shared."""
 
     def start(self, job: TrainingJob) -> None:
         """Waits until all processes have the model of `job`. Raises Interrupted, RunFailed."""
@@ -76,7 +76,7 @@ class Replicas(Protocol):
 class OneProcess:
     """This process computes every batch alone."""
 
-    count = here = 1
+    count = memory_shares = 1
 
     def start(self, job: TrainingJob) -> None: ...
 

@@ -16,7 +16,7 @@ from torch.distributed.rendezvous import rendezvous
 from engine.core.i18n import _
 from engine.core.openmp import of_several_processes
 from engine.runs.launch import engine_command, engine_environment
-from engine.runs.torchrun import processes_here, restarts, world_size
+from engine.runs.torchrun import restarts, world_size
 from engine.training.distributed.exchange import IDLE_TIMEOUT, stay_on_loopback
 
 END_S = 5.0
@@ -42,8 +42,8 @@ class Processes(Protocol):
         """Processes, the first one included."""
 
     @property
-    def here(self) -> int:
-        """Those on this machine."""
+    def memory_shares(self) -> int:
+        """Processes among which the run's memory budget is shared."""
 
     @property
     def restarts(self) -> int:
@@ -70,7 +70,7 @@ class SpawnedProcesses:
     def __init__(self, folder: Path, count: int) -> None:
         """`folder` is the run's: the processes meet in a file there."""
         self.folder, self.count = folder, count
-        self.here = count
+        self.memory_shares = count
         self._children: list[subprocess.Popen[bytes]] = []
         self._groups = 0
 
@@ -125,10 +125,11 @@ class TorchrunProcesses:
     is lost, so this one only ends."""
 
     restarts = 0
+    memory_shares = 1
+    """`setup.memory_budget` has given each process its part."""
 
     def __init__(self) -> None:
         self.count = world_size()
-        self.here = processes_here(self.count)
 
     def start(self, threads: int) -> Store:
         return next_group(torchrun_store())

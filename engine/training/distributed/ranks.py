@@ -43,7 +43,7 @@ class Ranks:
     def __init__(self, processes: Processes, setup: RankSetup) -> None:
         """`setup` is how the other processes compute; they are started with the first step."""
         self.processes, self.setup = processes, setup
-        self.count, self.here = processes.count, processes.here
+        self.count, self.memory_shares = processes.count, processes.memory_shares
         self._memory = ProcessTreeMemory()
         self._group: ProcessGroup | None = None
         self._introductions: list[Introduction] = []
