@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.core.i18n import N_, _, bracketed, colon, n_, p_, with_percent
+from engine.core.local_time import local_time
 from engine.runs import events as e
 from engine.runs.events import Event, RunStatus
 from engine.runs.work import WorkDone
@@ -184,6 +185,18 @@ def rank_lost_text(event: e.RankLost) -> str:
     if event.rank is None:
         return _("a process was lost: {reason}").format(reason=event.reason)
     return _("rank {rank} was lost: {reason}").format(rank=event.rank, reason=event.reason)
+
+
+def rank_text(one: e.RankHealth) -> str:
+    """One process of a training with several, and when it last reported."""
+    return _("rank {rank}: process {pid} on {host}, {rate} tok/s, {mb} MB, seen at {time}").format(
+        rank=one.rank,
+        pid=one.pid,
+        host=one.host,
+        rate=format_rate(one.tokens_per_s),
+        mb=f"{one.used_mb:,.0f}",
+        time=local_time("%H:%M:%S", one.seen),
+    )
 
 
 def _rank_lost(event: e.RankLost) -> tuple[str, str]:

@@ -174,7 +174,7 @@ def test_a_rank_that_is_lost_again_and_again_ends_the_run(
     before_step(monkeypatch, lambda job: kill_rank(job) if job.state.step == 4 else None)
     monkeypatch.setattr(SpawnedProcesses, "restarts", 0)
     ctx = new_run(tmp_path / "run")
-    with pytest.raises(RunFailed, match=r"step 5: rank 1 of 2 was lost \(killed by SIGKILL\)"):
+    with pytest.raises(RunFailed, match=r"step 5: rank 1 was lost: killed by SIGKILL"):
         train(ctx, 2)
     assert len(events(ctx, Step)) == 4 and events(ctx, RankLost) == []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -22,6 +23,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import Store
 
 from engine.core.errors import is_out_of_memory
+from engine.core.i18n import _
 from engine.training.batches import MicroBatch
 
 STEP_TIMEOUT = timedelta(minutes=30)
@@ -171,7 +173,13 @@ def _lost_if_it_fails() -> Iterator[None]:
     except RuntimeError as problem:
         if is_out_of_memory(problem):
             raise
-        raise ConnectionLost(str(problem)) from problem
+        print(f"process group: {problem}", file=sys.stderr)  # torch's words, into engine.log
+        silent = "timed out" in str(problem).lower() or "timeout" in str(problem).lower()
+        raise ConnectionLost(
+            _("it did not answer for {minutes} minutes").format(minutes=STEP_TIMEOUT.seconds // 60)
+            if silent
+            else _("the connection to it broke")
+        ) from problem
 
 
 def _copy_from(flat: Tensor, bucket: Sequence[Tensor]) -> None:

@@ -17,6 +17,7 @@ import torch
 from engine.core.errors import Interrupted, RunFailed
 from engine.core.i18n import _, n_
 from engine.machine.process_memory import ProcessTreeMemory
+from engine.runs.event_text import rank_lost_text
 from engine.runs.events import RankHealth, RankLost, RanksReported
 from engine.training.batches import MicroBatch
 from engine.training.devices import physical_cores
@@ -140,11 +141,8 @@ class Ranks:
         )
         if self._lost > self.processes.restarts:
             raise RunFailed(
-                _("training failed at step {step}: rank {rank} of {count} was lost ({reason})").format(
-                    step=event.step,
-                    rank="?" if event.rank is None else event.rank,
-                    count=self.count,
-                    reason=event.reason,
+                _("training failed at step {step}: {words}").format(
+                    step=event.step, words=rank_lost_text(event)
                 ),
                 hint=f"less {job.ctx.run_dir.log_path}",
             )

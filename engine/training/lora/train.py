@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import torch
 
+from engine.core.errors import UsageProblem
+from engine.core.filenames import shell_word
 from engine.core.files import file_sha256
 from engine.core.i18n import _
 from engine.corpus.dataset import read_dataset
@@ -100,9 +102,18 @@ def train_lora(
     """
     budget = memory_budget(ctx, recipe, free_memory)
     resumed = find_resume_checkpoint(ctx, recipe, resume)
-    inputs = _prepare_inputs(
-        ctx, recipe, base, dataset, general, budget_of_one(budget, recipe), resumed, question
-    )
+    try:
+        inputs = _prepare_inputs(
+            ctx, recipe, base, dataset, general, budget_of_one(budget, recipe), resumed, question
+        )
+    except UsageProblem as problem:
+        if recipe.nproc == 1:
+            raise
+        # Every process loads the base.
+        raise UsageProblem(
+            _("for each of {nproc} processes: {problem}").format(nproc=recipe.nproc, problem=problem.message),
+            hint=f"h2q-tui train --mode lora --model {shell_word(base.source)} --nproc 1",
+        ) from problem
     # Frees the tokenizer: one of 150,000 entries takes 240 MB and is not needed any more.
     PeakMemory(inputs.device.name).drop_caches()
     recipe, fit = inputs.recipe, inputs.fit

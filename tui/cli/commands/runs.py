@@ -221,6 +221,7 @@ def _card(run: RunDir, view: RunView, summary: RunSummary) -> list[str]:
         format_duration,
         format_figure,
         format_rate,
+        rank_text,
         status_name,
         work_text,
     )
@@ -263,6 +264,7 @@ def _card(run: RunDir, view: RunView, summary: RunSummary) -> list[str]:
                 share=f"{100 * summary.streaming_efficiency:.1f}"
             )
         lines.append(text)
+    lines += [rank_text(one) for one in view.ranks]
     if summary.checkpoint:
         lines.append(_("checkpoint {path}").format(path=summary.checkpoint))
     if view.finished is not None and view.finished.report:
