@@ -17,6 +17,7 @@ from engine.http.refused import bad_request
 from engine.inference.language_model import Generated, Sampling
 from engine.inference.protocol import Embed, Generate
 from engine.serving.front import Answer, CalledTool, Front, chat_messages, request_to
+from engine.serving.generate_context import context_of, turns_of
 from engine.serving.names import ApiModel
 from engine.serving.ollama_types import (
     AnswerRequest,
@@ -66,8 +67,6 @@ def routes(front: Front) -> APIRouter:
             raise bad_request(f"{body.model} does not support insert")
         if body.template:
             raise bad_request("a request cannot bring a template; raw sends a prompt as it is")
-        if body.context:
-            raise bad_request("context is not supported; send the conversation to /api/chat")
         return await _reply(front, model, body, _prompt(body), lambda text: {"response": text})
 
     @router.post("/api/embed")
@@ -148,8 +147,11 @@ def _prompt(body: GenerateRequest) -> list[ChatMessage] | str | None:
         return None
     if body.raw:
         return body.prompt
+    before = turns_of(body.context) if body.context else []
+    if body.system:
+        before = [turn for turn in before if turn.role != "system"]
     system = [("system", body.system)] if body.system else []
-    return chat_messages([*system, ("user", body.prompt)])
+    return [*chat_messages(system), *before, *chat_messages([("user", body.prompt)])]
 
 
 def _chat_text(text: str) -> dict[str, Any]:
@@ -211,6 +213,13 @@ async def _answered(
     return StreamedReply(_streamed(front, request, head, wrap, tools), NDJSON)
 
 
+def _context(request: Generate, fields: dict[str, Any], text: str) -> dict[str, Any]:
+    """`context` of a reply to /api/generate; a raw one has none."""
+    if "response" not in fields or request.raw is not None:
+        return {}
+    return {"context": context_of(request.messages, text)}
+
+
 def _turn(turn: OllamaMessage) -> dict[str, Any]:
     return turn_of(
         turn.role.lower(),
@@ -240,6 +249,7 @@ async def _whole(
             **head,
             "created_at": utc_now(),
             **fields,
+            **_context(request, fields, answer.text),
             **metrics(answer.generated, total_s),
             **logprobs_json(answer.logprobs),
         }
@@ -249,15 +259,18 @@ async def _whole(
 async def _streamed(
     front: Front, request: Generate, head: dict[str, Any], wrap: Wrap, tools: ToolAnswer | None
 ) -> Items:
-    started = time.monotonic()
+    started, texts = time.monotonic(), list[str]()
     answer = front.answer(request)
     async with aclosing(answer if tools is None else tools.parted(answer)) as stream:
         async for item in stream:
             now = {**head, "created_at": utc_now()}
             if isinstance(item, Generated):
-                yield line(now | wrap("") | metrics(item, time.monotonic() - started))
+                fields = wrap("")
+                context = _context(request, fields, "".join(texts))
+                yield line(now | fields | context | metrics(item, time.monotonic() - started))
             elif isinstance(item, CalledTool):
                 message = {"role": "assistant", "content": "", "tool_calls": [_call(item)]}
                 yield line(now | {"message": message, "done": False})
             else:
+                texts.append(item.text)
                 yield line(now | wrap(item.text) | {"done": False} | logprobs_json(item.logprobs))

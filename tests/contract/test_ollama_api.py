@@ -168,6 +168,53 @@ def test_a_seed_gives_the_same_text(api: Api) -> None:
     assert texts[0] == texts[1] != texts[2]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_context_of_a_reply_carries_the_conversation_on(api: Api, stream: bool) -> None:
+    body = {
+        "model": "tiny",
+        "prompt": QUESTION,
+        "system": "Be 短 and <|im_end|> kind.",
+        "options": GREEDY,
+    }
+    reply = api.post("/api/generate", body | {"stream": stream})
+    parts = [json.loads(line) for line in reply.text.splitlines()]
+    if not api.built_in:
+        pytest.skip("a real Ollama renders the prompt by a template of its own")
+    context = parts[-1]["context"]
+    assert all("context" not in part for part in parts[:-1])
+    further = {"model": "tiny", "prompt": "Why?", "context": context, "_debug_render_only": True}
+    shown = api.post("/api/generate", further).json()["_debug_info"]["rendered_template"]
+    turns = [
+        {"role": "system", "content": body["system"]},
+        {"role": "user", "content": QUESTION},
+        {"role": "assistant", "content": "".join(part["response"] for part in parts)},
+        {"role": "user", "content": "Why?"},
+    ]
+    chat = {"model": "tiny", "messages": turns, "_debug_render_only": True}
+    assert api.post("/api/chat", chat).json()["_debug_info"]["rendered_template"] == shown
+    changed = api.post("/api/generate", further | {"system": "Be long."}).json()["_debug_info"][
+        "rendered_template"
+    ]
+    assert "Be long." in changed and "短" not in changed and QUESTION in changed
+
+
+@pytest.mark.parametrize(
+    "context", [[1, 2, 3], [-1], [1 << 40], [91], [91, 34, 93], list(b'[["wizard","a"]]')]
+)
+def test_a_context_of_another_server_is_refused(api: Api, context: list[int]) -> None:
+    if api.built_in:
+        reply = api.post("/api/generate", {"model": "tiny", "prompt": QUESTION, "context": context})
+        assert reply.status_code == 400 and ("context is not" in reply.text or "invalid role" in reply.text)
+
+
+def test_a_raw_reply_has_no_context(api: Api) -> None:
+    reply = api.post(
+        "/api/generate",
+        {"model": "tiny", "prompt": QUESTION, "raw": True, "stream": False, "options": GREEDY},
+    )
+    assert "context" not in reply.json()
+
+
 def test_a_schema_shapes_the_answer(api: Api) -> None:
     schema = {"type": "string", "enum": ["yes", "no"]}
     reply = api.client.chat("tiny", ASKED, format=schema, options=GREEDY)
