@@ -69,9 +69,6 @@ class Announcement:
     address: str
     port: int
     needs_token: bool
-    base_model: str
-    taken_over: TakenOver
-    """What came of the files of a HiveMind server."""
 
 
 def hive_folder(ws: Workspace) -> Path:
@@ -84,8 +81,18 @@ def log_path(ws: Workspace) -> Path:
     return hive_folder(ws) / ".server.log"
 
 
-def serve(ws: Workspace, options: ServeOptions, announce: Callable[[Announcement], None]) -> None:
-    """Serves until SIGINT or SIGTERM. `announce` is called with the bound address before the first request.
+def serve(
+    ws: Workspace,
+    options: ServeOptions,
+    announce: Callable[[Announcement], None],
+    ready: Callable[[str, TakenOver], None],
+) -> None:
+    """Serves until SIGINT or SIGTERM.
+
+    Args:
+        announce: called with the bound address before anything else is done.
+        ready: called before the first request, with the name of the base model, "" while it is unknown, and what came
+            of the files of a HiveMind server.
 
     Raises UsageProblem for an address that other machines reach without a token, and for certificates that do not fit
     together; BadInput for an address that cannot be bound, a base that cannot be read and a damaged registry; Busy when
@@ -109,28 +116,26 @@ def serve(ws: Workspace, options: ServeOptions, announce: Callable[[Announcement
         reference = options.base or store.registry.fact(_REFERENCE)
         rounds = replace(options.rounds, gate=gate_setup(ws, options.held_out, reference))
         hive = Hive(store, options.limits, rounds)
-        if options.base:
-            set_base(ws, hive, options.base)
-        taken_over = take_over(hive.intake)
         rate = options.rate if options.rate is not None else DEFAULT_RATE if outside else 0.0
         server = make_server(
-            hive, book, needs_token=outside, any_host=outside, rate=rate,
-            certificate=options.certificate, certificate_key=options.certificate_key,
-        )  # fmt: skip
-        raise_file_limit()
-        open_log(log_path(ws))
+            hive,
+            book,
+            needs_token=outside,
+            any_host=outside,
+            rate=rate,
+            certificate=options.certificate,
+            certificate_key=options.certificate_key,
+        )
         port = bound.getsockname()[1]
         named = f"[{options.host}]" if ":" in options.host else options.host
         scheme = "https" if options.certificate else "http"
-        announce(
-            Announcement(
-                address=f"{scheme}://{named}:{port}",
-                port=port,
-                needs_token=outside or not book.is_empty,
-                base_model=hive.intake.base().name,
-                taken_over=taken_over,
-            )
-        )
+        announce(Announcement(f"{scheme}://{named}:{port}", port, needs_token=outside or not book.is_empty))
+        # A client that comes meanwhile waits: the address is bound.
+        if options.base:
+            set_base(ws, hive, options.base)
+        ready(hive.intake.base().name, take_over(hive.intake))
+        raise_file_limit()
+        open_log(log_path(ws))
         run_until_stopped(server, bound)
 
 

@@ -11,6 +11,7 @@ from engine.core.local_time import local_time
 from tui.cli import output, session
 
 if TYPE_CHECKING:
+    from engine.hive.hivemind_import import TakenOver
     from engine.hive.registry import Registry
     from engine.hive.server.serve import Announcement
 
@@ -88,35 +89,31 @@ def _register_serve(group: typer.Typer) -> None:
                 limits=HiveLimits(max_bytes=max_mb << 20, min_adapters=min_adapters),
                 rounds=RoundOptions(method=JoinMethod(method), rank=rank),
             ),
-            lambda where: _announce(where, port, outside_tls=certificate is None),
+            lambda where: _announce(where, port, encrypted=certificate is not None),
+            _say_ready,
         )
 
 
-def _announce(where: Announcement, wanted: int | None, *, outside_tls: bool) -> None:
+def _announce(where: Announcement, wanted: int | None, *, encrypted: bool) -> None:
     from engine.hive.protocol import DEFAULT_PORT
 
     if session.options.json:
-        output.echo_json(
-            {
-                "address": where.address,
-                "port": where.port,
-                "needs_token": where.needs_token,
-                "base_model": where.base_model,
-                "taken_over": where.taken_over,
-            }
-        )
+        output.echo_json({"address": where.address, "port": where.port, "needs_token": where.needs_token})
         return
     output.echo(_("the hive is served at {address} (Ctrl+C stops)").format(address=where.address))
     if wanted is None and where.port != DEFAULT_PORT:
         output.echo(_("port {port} is in use by another program").format(port=DEFAULT_PORT), error=True)
-    if where.base_model:
-        output.echo(_("base model: {name}").format(name=where.base_model))
-    if where.taken_over.adapters:
-        output.echo(_("adapters taken over from HiveMind: {n}").format(n=where.taken_over.adapters))
-    for reason in where.taken_over.refused:
-        output.echo(_("not taken over: {reason}").format(reason=reason), error=True)
-    if where.needs_token and outside_tls:
+    if where.needs_token and not encrypted:
         output.echo(_("without --certificate, tokens and adapters travel unencrypted"), error=True)
+
+
+def _say_ready(base: str, taken_over: TakenOver) -> None:
+    if base:
+        output.echo(_("base model: {name}").format(name=base))
+    if taken_over.adapters:
+        output.echo(_("adapters taken over from HiveMind: {n}").format(n=taken_over.adapters))
+    for reason in taken_over.refused:
+        output.echo(_("not taken over: {reason}").format(reason=reason), error=True)
 
 
 def _register_token(token: typer.Typer) -> None:
