@@ -141,6 +141,12 @@ def test_fix_makes_the_named_change_alone(tmp_path: Path) -> None:
     assert ws.settings_file.stat().st_mode & 0o777 == 0o644, "only what the sentence named"
 
 
+def test_a_hint_in_json_works_as_printed(tmp_path: Path) -> None:
+    folder = str(tmp_path / "a b")
+    done = run_cli("--data-dir", folder, "check", "--only", "store", "--json")
+    assert json.loads(done.out)["items"][0]["hint"] == f"h2q-tui sample --data-dir '{folder}'"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

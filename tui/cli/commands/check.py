@@ -34,6 +34,8 @@ def register(app: typer.Typer) -> None:
         yes: list[str] | None = _AGREED.render(),  # noqa: B008
         only: list[str] | None = _ONLY.render(),  # noqa: B008
     ) -> None:
+        import msgspec
+
         from engine.health.grades import Grade
         from engine.health.preflight import CHECKS, run_checks
 
@@ -51,7 +53,8 @@ def register(app: typer.Typer) -> None:
         failed = [item.id for item in items if item.grade is Grade.FAIL]
         if session.options.json:
             changes = [{"id": before.id, "grade": after.grade} for before, after in made]
-            output.echo_json({"ok": not failed, "items": items, **({"fixed": changes} if fix else {})})
+            shown = [msgspec.structs.replace(item, hint=session.complete(item.hint)) for item in items]
+            output.echo_json({"ok": not failed, "items": shown, **({"fixed": changes} if fix else {})})
         raise typer.Exit(5 if failed else 0)
 
 
