@@ -54,6 +54,9 @@ def _private_paths(ws: Workspace) -> Iterator[tuple[Path, bool]]:
         for path in sorted(ws.config.iterdir()):
             if path.is_file() and any(word in path.name.lower() for word in words):
                 yield path, True
+    # Tokens of the hive's users, and what this machine has shared.
+    yield ws.root / "hive" / "registry.db", True
+    yield ws.root / "hive" / "client.json", False
     yield ws.settings_file, False
     # Without read permission for the folder, that of the file does not matter.
     yield ws.memory_db.parent, False

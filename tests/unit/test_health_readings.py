@@ -242,11 +242,15 @@ def test_every_secret_of_the_configuration_is_found_whoever_wrote_it(tmp_path: P
     for name in ("secrets.json", "hive-tokens.json", "server.key", "models.json"):
         (ws.config / name).write_text("{}")
         (ws.config / name).chmod(0o644)
+    registry = ws.root / "hive" / "registry.db"
+    registry.parent.mkdir()
+    registry.touch(0o644)
     reading = privacy.read_secrets(ws)
     assert {Path(row.path).name for row in reading.files if row.secret} == {
         "secrets.json",
         "hive-tokens.json",
         "server.key",
+        "registry.db",
     }
     finding = privacy.judge_secrets(reading)
     assert finding.grade is Grade.FAIL and finding.fix is not None
