@@ -139,12 +139,12 @@ def test_a_killed_rank_a_pause_and_a_failed_allocation_change_no_loss(
     assert losses(together) == pytest.approx(alone, abs=CLOSE)
     (lost,) = events(together, RankLost)
     assert (lost.step, lost.rank, lost.restarts, lost.reason) == (5, 1, 1, "killed by SIGKILL")
-    assert [(event.cause, event.action) for event in events(together, GovernorAction)] == [
-        ("allocation", "caches")
-    ]
+    # Other programs on the machine may cause more actions.
+    failed = [event for event in events(together, GovernorAction) if event.cause == "allocation"]
+    assert [event.action for event in failed] == ["caches"]
     assert [event.name for event in events(together, CommandHandled)] == ["pause", "resume"]
     statuses = [event.status for event in events(together, StatusChanged)]
-    assert statuses == [RunStatus.PAUSED, RunStatus.RUNNING]
+    assert statuses[:2] == [RunStatus.PAUSED, RunStatus.RUNNING]
     report = events(together, RanksReported)[0]
     assert [one.rank for one in report.ranks] == [0, 1]
     assert report.ranks[0].pid == os.getpid() != report.ranks[1].pid
