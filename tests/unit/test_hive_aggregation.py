@@ -248,6 +248,21 @@ def test_what_cannot_be_joined_is_refused_by_its_rule(tmp_path: Path) -> None:
         _join([Contribution(name, folder) for name, folder, _rule in bad[:2]], tmp_path / "none")
 
 
+def test_an_update_beyond_the_number_format_is_not_written_as_infinity(tmp_path: Path) -> None:
+    huge = [
+        Contribution(
+            f"a{seed}",
+            write_adapter(tmp_path / f"a{seed}", factors(seed, 2), alpha=2.0**31, dtype=torch.float16),
+        )
+        for seed in range(2)
+    ]
+    made = {name: (b * 3e4, a * 3e4) for name, (b, a) in factors(7, 2).items()}
+    huge.append(Contribution("b", write_adapter(tmp_path / "b", made, alpha=2.0**31, dtype=torch.float16)))
+    with pytest.raises(H2QError, match="F16"):
+        _join(huge, tmp_path / "out", method=JoinMethod.STACK)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -12,6 +12,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.hive.lora_file import ITEM_SIZES, BadAdapter, TensorEntry
 from engine.hive.protocol import Rule
@@ -70,12 +71,16 @@ class SafetensorsWriter:
         self._write(len(text).to_bytes(8, "little") + text)
 
     def add(self, name: str, values: Matrix) -> Matrix:
-        """Writes the next tensor; returns it as a reader will find it."""
+        """Writes the next tensor; returns it as a reader will find it. Raises BadInput for values beyond the format."""
         wanted, shape = self._left.pop()
         assert (name, values.shape) == (wanted, shape)
-        data = encode(values, self._dtype)
+        with np.errstate(over="ignore"):
+            data = encode(values, self._dtype)
+        written = decode(data, self._dtype).reshape(shape)
+        if not np.isfinite(written).all():
+            raise BadInput(_("an update is too large for {dtype}").format(dtype=self._dtype))
         self._write(data)
-        return decode(data, self._dtype).reshape(shape)
+        return written
 
     def close(self) -> str:
         """SHA-256 of the whole file."""
