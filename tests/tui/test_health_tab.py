@@ -161,6 +161,19 @@ def test_a_panel_has_as_many_lines_as_it_is_high_and_none_is_wider(
         assert not glyphs.ascii or text(lines).replace("–", "").replace("°", "").isascii()
 
 
+@pytest.mark.parametrize("width", [1, 36, 116, 196, 400])
+def test_a_graph_has_a_value_for_each_column_and_moves_at_most_with_every_second_sample(width: int) -> None:
+    history, moved, before = MachineHistory(), 0, None
+    for second in range(0, 120, 2):
+        sample = busy(time=NOON + second, cpu_percent=[float(second % 40)], core_groups=())
+        history.add(record(sample, RunFigures()))
+        shown = MachineScene(sample, history, UNICODE).columns("cpu_1", width)
+        assert len(shown) == width and shown[-1] is not None
+        moved += before is not None and shown[:-12] != before[:-12]
+        before = shown
+    assert moved <= 31
+
+
 def test_each_group_of_cores_has_a_graph_where_there_is_room() -> None:
     high = text(cpu_lines(scene(busy()), 80, 8))
     assert "performance cores 95 %" in high and "efficiency cores 20 %" in high

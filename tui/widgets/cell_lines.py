@@ -7,6 +7,7 @@ the spans that differ; a new text never runs the layout.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from rich.segment import Segment
 from textual import events
@@ -21,12 +22,17 @@ MERGE_GAP = 6
 """Changed spans closer than this many cells become one: a cursor move costs about as many bytes."""
 
 
+@lru_cache(4096)
+def _width(character: str) -> int:
+    return cells(character)
+
+
 def _by_cell(strip: Strip) -> list[tuple[str, object]]:
     """Text and style of each cell; the second cell of a wide character holds an empty string."""
     columns: list[tuple[str, object]] = []
     for segment in strip:
         for character in segment.text:
-            width = cells(character)
+            width = _width(character)
             if width == 0 and columns:
                 text, style = columns[-1]
                 columns[-1] = (text + character, style)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,10 +43,23 @@ class MachineScene:
         return self.colours >= 256
 
     def columns(self, series: str, width: int) -> list[float | None]:
-        """The values of a series in `width` columns, the newest last."""
-        return self.history.columns(
-            series, end=self.sample.time, span=self.span, width=width, interval=self.interval
+        """The values of a series in `width` columns, the newest last.
+
+        Where a column would be shorter than two samples, several show one value: a graph that moves with each sample is
+        sent as a whole each time.
+        """
+        if width <= 0:
+            return []
+        wide = max(1, math.ceil(2 * self.interval * width / self.span))
+        count = math.ceil(width / wide)
+        values = self.history.columns(
+            series,
+            end=self.sample.time,
+            span=self.span / width * wide * count,
+            width=count,
+            interval=self.interval,
         )
+        return [value for value in values for _column in range(wide)][-width:]
 
     def shares(self, series: str, width: int, whole: float) -> list[float | None]:
         """The values as shares of `whole`."""
