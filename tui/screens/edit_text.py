@@ -23,7 +23,7 @@ class EditText(ModalScreen[str | None]):
     """
 
     DEFAULT_CSS = """
-    EditText { align: center middle; }
+    EditText { align: center middle; background: transparent; }
     EditText > Vertical { width: 96%; height: 90%; border: round $accent; padding: 0 1; background: $surface; }
     EditText TextArea, EditText TextArea:focus { height: 1fr; border: none; padding: 0; background: $surface; }
     EditText Static { height: 1; }

@@ -100,8 +100,9 @@ class SettingsScreen(ModalScreen[None]):
     """A list of settings and keys. `apply` applies changed settings to the running app."""
 
     DEFAULT_CSS = """
-    SettingsScreen { align: center middle; }
-    SettingsScreen > Vertical { width: 90%; max-width: 100; height: 90%; border: round $accent; padding: 0 1; }
+    SettingsScreen { align: center middle; background: transparent; }
+    SettingsScreen > Vertical { width: 90%; max-width: 100; height: 90%; border: round $accent; padding: 0 1;
+        background: $surface; }
     SettingsScreen #settings-help { height: 2; color: $text-muted; }
     SettingsScreen #settings-keys { height: 1; }
     """
