@@ -73,6 +73,8 @@ class InferenceClient:
         self._process: subprocess.Popen[bytes] | None = None
         self.last: Generated | None = None
         """Statistics of the last generation; None while it runs, and when it was cancelled."""
+        self.tokens = 0
+        """Sampled so far in the last generation; 0 when unknown."""
 
     async def generate(
         self, model: str, messages: Sequence[ChatMessage], sampling: Sampling | None = None
@@ -81,12 +83,13 @@ class InferenceClient:
 
         `model` is a name as in `open_language_model`. Raises BadInput for an unknown or broken model.
         """
-        self.last = None
+        self.last, self.tokens = None, 0
         request = Generate(model=model, messages=list(messages), sampling=sampling or Sampling())
         stream = self._stream(request)
         try:
             async for reply in stream:
                 if isinstance(reply, TextDelta):
+                    self.tokens = reply.tokens
                     yield reply.text
                 else:
                     self.last = msgspec.json.decode(reply.result, type=Generated)

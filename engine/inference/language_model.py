@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import msgspec
 
@@ -94,22 +94,36 @@ class TokenLogProb(msgspec.Struct, frozen=True, kw_only=True):
     """The likeliest tokens at this place, the likeliest first."""
 
 
-class ScoredText(str):
+class CountedText(str):
+    """A text delta with the tokens sampled up to its end."""
+
+    tokens: int
+
+    def __new__(cls, text: str, tokens: int) -> Self:
+        self = super().__new__(cls, text)
+        self.tokens = tokens
+        return self
+
+
+class ScoredText(CountedText):
     """A text delta with the log-probabilities of its tokens."""
 
     logprobs: tuple[TokenLogProb, ...]
 
-    def __new__(cls, text: str, logprobs: Iterable[TokenLogProb]) -> ScoredText:
-        self = super().__new__(cls, text)
+    def __new__(cls, text: str, tokens: int, logprobs: Iterable[TokenLogProb] = ()) -> Self:
+        self = super().__new__(cls, text, tokens)
         self.logprobs = tuple(logprobs)
         return self
 
 
 def joined(deltas: Sequence[str]) -> str:
-    """Text deltas as one, with the log-probabilities of all where they have them."""
+    """Text deltas as one, with the tokens so far, and the log-probabilities of all where they have them."""
     text = "".join(deltas)
     scored = [delta for delta in deltas if isinstance(delta, ScoredText)]
-    return ScoredText(text, [token for delta in scored for token in delta.logprobs]) if scored else text
+    tokens = max((delta.tokens for delta in deltas if isinstance(delta, CountedText)), default=0)
+    if scored:
+        return ScoredText(text, tokens, [token for delta in scored for token in delta.logprobs])
+    return CountedText(text, tokens) if tokens else text
 
 
 MAX_BYTES = 4096

@@ -105,6 +105,8 @@ class TextDelta(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag
     text: str
     logprobs: list[TokenLogProb] = []
     """Of its tokens, where `Sampling.logprobs` asks for them."""
+    tokens: int = 0
+    """Sampled up to its end; 0 when unknown."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="done"):

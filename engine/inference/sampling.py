@@ -13,7 +13,7 @@ from torch import Tensor
 
 from engine.core.errors import RunFailed
 from engine.core.i18n import _
-from engine.inference.language_model import Finish, Generated, Sampling, ScoredText, TokenLogProb
+from engine.inference.language_model import CountedText, Finish, Generated, Sampling, ScoredText, TokenLogProb
 from engine.models.tokenizer import END_OF_TEXT, IM_END
 
 STOP_TOKENS = (IM_END, END_OF_TEXT)
@@ -210,9 +210,9 @@ def decode(
         """The next part of the answer, with the log-probabilities of the tokens since the last one."""
         if sampling.logprobs is None:
             if text:
-                yield text
+                yield CountedText(text, sampled)
         elif text or scored:
-            yield ScoredText(text, scored)
+            yield ScoredText(text, sampled, scored)
             scored.clear()
 
     for number in range(min(session.max_tokens, sampling.max_tokens or session.max_tokens)):

@@ -24,7 +24,7 @@ from engine.core.i18n import set_language
 from engine.core.paths import Workspace
 from engine.core.private_socket import check_peer
 from engine.inference import model_cache
-from engine.inference.language_model import Generated, ScoredText
+from engine.inference.language_model import CountedText, Generated, ScoredText
 from engine.inference.model_cache import ModelCache
 from engine.inference.protocol import (
     MAX_LINE,
@@ -287,7 +287,11 @@ def _cut(text: str) -> str:
 
 
 def _delta(text: str) -> TextDelta:
-    return TextDelta(text=str(text), logprobs=list(text.logprobs) if isinstance(text, ScoredText) else [])
+    return TextDelta(
+        text=str(text),
+        logprobs=list(text.logprobs) if isinstance(text, ScoredText) else [],
+        tokens=text.tokens if isinstance(text, CountedText) else 0,
+    )
 
 
 def _done(result: object) -> Done:

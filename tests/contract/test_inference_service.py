@@ -70,6 +70,15 @@ async def test_it_starts_on_first_use_and_streams(client: InferenceClient, ws: W
     assert lock.is_locked(service_lock(ws)) and service_mb(ws) > 10
 
 
+async def test_each_text_says_how_many_tokens_there_are(client: InferenceClient) -> None:
+    counts = []
+    async with aclosing(client.generate("endless", QUESTION, LONG)) as stream:
+        async for _piece in stream:
+            counts.append(client.tokens)
+    assert client.last is not None and counts == sorted(counts) and counts[0] > 0
+    assert counts[-1] <= client.last.tokens <= counts[-1] + 4, "bytes within a character come with the next"
+
+
 async def test_a_model_may_be_named_by_its_folder(client: InferenceClient, ws: Workspace) -> None:
     assert await client.answer(str(ws.models / "good"), QUESTION, Sampling(temperature=0)) == "一二三。"
 

@@ -524,3 +524,29 @@ async def test_what_memory_forgot_leaves_the_chat_on_the_screen(ws: Workspace, e
         await until(pilot, lambda: "plover" not in text_of(app) and "hello again" in text_of(app))
         await until(pilot, lambda: bool(find_chats(ws)))
         assert [one.question for one in next(read_chats(ws)).exchanges] == ["hello again"]
+
+
+async def test_the_speed_is_shown_while_the_answer_comes(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = asyncio.Event()
+
+    async def generate(client: InferenceClient, *_asked: object) -> AsyncIterator[str]:
+        for client.tokens in (1, 4, 9):
+            yield "word "
+            await asyncio.sleep(0.01)
+        await seen.wait()
+
+    monkeypatch.setattr(InferenceClient, "generate", generate)
+    add_model(ws, "native-1", 1.0)
+    promote(ws, "native-1")
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.model == "native-1")
+        tab.input.text = "hi"
+        await pilot.press("enter")
+        await until(pilot, lambda: "tokens/s" in text_of(app))
+        seen.set()
+        await until(pilot, lambda: not tab.is_answering)
+        assert "tokens/s" not in text_of(app)

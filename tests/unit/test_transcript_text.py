@@ -143,9 +143,11 @@ def test_the_line_of_figures_says_what_differs_from_the_default() -> None:
 
 
 def test_until_the_first_word_the_line_says_what_the_person_waits_for() -> None:
-    def parts(text: str) -> list[str]:
+    def parts(text: str, rate: float = 0.0) -> list[str]:
         answer = ChatAnswer(text=text, model="m")
-        return list(status_parts(ChatState("m", True, "", Sampling(), False, answer, 25.0, 1)))
+        state = ChatState("m", True, "", Sampling(), False, answer, 25.0, 1, tokens_per_s=rate)
+        return list(status_parts(state))
 
     assert parts("") == ["m (in use)", "25 s   esc stops", "loads the model and reads the question"]
     assert parts("Basil") == ["m (in use)", "25 s   esc stops"]
+    assert parts("Basil is", 23.4) == ["m (in use)", "25 s   esc stops", "23 tokens/s"]

@@ -20,6 +20,7 @@ from engine.inference.language_model import (
     ANSWER_TOKENS,
     MAX_BYTES,
     NLL,
+    CountedText,
     Finish,
     Generated,
     NLLAndEntropy,
@@ -319,14 +320,14 @@ class _Answer:
         truncated = self.size + len(data) > self._max_bytes
         text = data[: self._max_bytes - self.size].decode("utf-8", "ignore")
         self.size += len(text.encode())
-        if self._logprobs is not None:
-            text = ScoredText(text, _log_probs(event, self._logprobs))
         if event.get("stop"):
             self.finish = _finish(event)
             # Tokens that end within a character come in no event of their own.
             self.tokens = int(event.get("tokens_predicted") or self.tokens)
         self.ended = truncated or self.size >= self._max_bytes or bool(event.get("stop"))
-        return text
+        if self._logprobs is None:
+            return CountedText(text, self.tokens)
+        return ScoredText(text, self.tokens, _log_probs(event, self._logprobs))
 
 
 @cache

@@ -51,6 +51,10 @@ class Answering:
         self._unpainted: dict[int, str] = {}
         self._next_paint = 0.0
         self._started_at = 0.0
+        self._first: tuple[float, int] | None = None
+        """When the first text of the answer in progress came, and its tokens."""
+        self._latest = (0.0, 0)
+        """The same for its latest text."""
 
     @property
     def is_on(self) -> bool:
@@ -61,6 +65,14 @@ class Answering:
         """Since the answer was begun; None when there is none in progress."""
         return time.monotonic() - self._started_at if self.is_on else None
 
+    @property
+    def tokens_per_s(self) -> float:
+        """Speed of the answer in progress after its first text, as `Generated.tokens_per_s`; 0 while unknown."""
+        if not self.is_on or self._first is None:
+            return 0.0
+        passed, tokens = (now - first for now, first in zip(self._latest, self._first, strict=True))
+        return tokens / passed if passed > 0 and tokens > 0 else 0.0
+
     def begin(self, record: ChatRecord, exchange: ChatExchange, models: Sequence[str], reason: str) -> None:
         """A new version of the answer, or one of each of two models side by side."""
         first = len(exchange.answers)
@@ -70,6 +82,7 @@ class Answering:
             exchange.begin(models[0], reason=reason)
         self._exchange, self._versions = exchange, list(range(first, len(exchange.answers)))
         self._started_at, self._unpainted, self._next_paint = time.monotonic(), {}, 0.0
+        self._first = None
         self.attempt += 1
         work = self._stream(
             exchange, self._versions, record.messages(exchange), record.sampling, self.attempt
@@ -86,11 +99,13 @@ class Answering:
     ) -> None:
         client = self.host.client
         for version in versions:
-            answer = exchange.answers[version]
+            answer, self._first = exchange.answers[version], None
             stream = client.generate(answer.model, messages, sampling)
             try:
                 async for text in stream:
                     answer.text += text
+                    self._latest = time.monotonic(), client.tokens
+                    self._first = self._first or self._latest
                     self._unpainted[version] = self._unpainted.get(version, "") + text
                 if client.last is not None:
                     answer.end(client.last)

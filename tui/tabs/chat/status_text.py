@@ -8,7 +8,7 @@ from typing import NamedTuple
 from engine.chats.record import ChatAnswer
 from engine.core.i18n import _, bracketed, n_
 from engine.inference.language_model import Sampling
-from tui.tabs.chat.transcript_text import context_used, ending, grouped, model_label
+from tui.tabs.chat.transcript_text import context_used, ending, grouped, model_label, rate_text
 
 SHOWN_DRAFT = 9
 """Lines of a draft from which its size is said: the field shows eight."""
@@ -30,6 +30,8 @@ class ChatState(NamedTuple):
     draft_lines: int
     route: str = ""
     """The rule by which the model of each question is chosen, or ""."""
+    tokens_per_s: float = 0.0
+    """Of the answer that is coming; 0 while unknown."""
 
 
 def status_parts(state: ChatState) -> Iterator[str]:
@@ -50,6 +52,8 @@ def status_parts(state: ChatState) -> Iterator[str]:
         yield _("{s} s   esc stops").format(s=f"{state.seconds:.0f}")
         if state.answer is not None and not state.answer.text:
             yield _("loads the model and reads the question")
+        elif state.answer is not None and state.tokens_per_s:
+            yield rate_text(state.tokens_per_s)
     elif state.answer is not None:
         yield from filter(None, (context_used(state.answer), ending(state.answer)))
     yield from _changed(state.sampling)

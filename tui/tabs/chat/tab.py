@@ -251,6 +251,7 @@ class ChatTab(Tab):
             # The figures would name a model that waits for the vote.
             answer=exchange.answer if exchange is not None and not exchange.is_blind else None,
             seconds=self.answering.seconds,
+            tokens_per_s=self.answering.tokens_per_s,
             draft_lines=self.input.line_count,
             route="" if self.choice.route is None else route_name(self.choice.route),
         )

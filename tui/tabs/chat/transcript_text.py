@@ -201,8 +201,13 @@ def ending(answer: ChatAnswer) -> str:
     if answer.tokens:
         parts.append(n_("{n} token", "{n} tokens", answer.tokens).format(n=grouped(answer.tokens)))
     if answer.tokens_per_s:
-        parts.append(_("{rate} tokens/s").format(rate=f"{answer.tokens_per_s:.0f}"))
+        parts.append(rate_text(answer.tokens_per_s))
     return "   ".join(parts)
+
+
+def rate_text(tokens_per_s: float) -> str:
+    """`23 tokens/s`."""
+    return _("{rate} tokens/s").format(rate=f"{tokens_per_s:.0f}")
 
 
 def context_used(answer: ChatAnswer | None) -> str:
