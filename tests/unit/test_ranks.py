@@ -219,6 +219,24 @@ def test_processes_that_would_not_help_are_refused(
         check_processes(nproc, mode)
 
 
+@pytest.mark.long
+def test_a_fault_within_a_step_ends_the_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks: list[psutil.Process] = []
+
+    def fault(job: TrainingJob) -> None:
+        if job.state.step == 2:
+            ranks.append(psutil.Process(job.replicas.processes._children[0].pid))  # type: ignore[attr-defined]
+            monkeypatch.setattr(Objective, "accumulate", broken)
+
+    def broken(*_arguments: object, **_named: object) -> float:
+        raise ValueError("a fault")
+
+    before_step(monkeypatch, fault)
+    with pytest.raises(ValueError, match="a fault"):
+        train(new_run(tmp_path / "run"), 2)
+    assert ranks and not ranks[0].is_running()
+
+
 LEADER = """
 import sys
 from pathlib import Path

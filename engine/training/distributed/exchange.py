@@ -76,9 +76,9 @@ class ProcessGroup:
                 store=store,
                 rank=rank,
                 world_size=count,
-                timeout=IDLE_TIMEOUT,
+                timeout=STEP_TIMEOUT,
             )
-            self._step = dist.new_group(timeout=STEP_TIMEOUT)
+            self._orders = dist.new_group(timeout=IDLE_TIMEOUT)
 
     def close(self) -> None:
         """Ends the group; also one that has lost a process."""
@@ -88,16 +88,16 @@ class ProcessGroup:
         """Raises ConnectionLost, as everything below."""
         payload = torch.frombuffer(bytearray(_encode(order, parts)), dtype=torch.uint8)
         with _lost_if_it_fails():
-            dist.send(torch.tensor([payload.numel()]), to)
-            dist.send(payload, to)
+            dist.send(torch.tensor([payload.numel()]), to, group=self._orders)
+            dist.send(payload, to, group=self._orders)
 
     def receive_order(self) -> tuple[Order, list[MicroBatch]]:
         """The next order of the first process; waits for it as long as it takes."""
         size = torch.zeros(1, dtype=torch.int64)
         with _lost_if_it_fails():
-            dist.recv(size, 0)
+            dist.recv(size, 0, group=self._orders)
             payload = torch.empty(int(size), dtype=torch.uint8)
-            dist.recv(payload, 0)
+            dist.recv(payload, 0, group=self._orders)
         return _decode(payload.numpy().tobytes())
 
     @torch.no_grad()
@@ -106,7 +106,7 @@ class ProcessGroup:
         for bucket in buckets(weights):
             flat = torch.cat([tensor.detach().reshape(-1) for tensor in bucket])
             with _lost_if_it_fails():
-                dist.broadcast(flat, 0, group=self._step)
+                dist.broadcast(flat, 0)
             if self.rank != 0:
                 _copy_from(flat, bucket)
 
@@ -120,7 +120,7 @@ class ProcessGroup:
         )
         gathered = [torch.empty_like(row) for _process in range(self.count)]
         with _lost_if_it_fails():
-            dist.all_gather(gathered, row, group=self._step)
+            dist.all_gather(gathered, row)
         rows = torch.stack(gathered)
         reports = [
             StepReport(bool(fits), loss, seconds, int(tokens), used)
@@ -138,7 +138,7 @@ class ProcessGroup:
         for bucket in buckets(gradients):
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
             with _lost_if_it_fails():
-                dist.reduce(flat, 0, group=self._step)
+                dist.reduce(flat, 0)
             if self.rank == 0:
                 _copy_from(flat, bucket)
 

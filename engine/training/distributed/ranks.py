@@ -7,6 +7,7 @@ and a new process can take the place of a lost one between any two steps.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
@@ -73,13 +74,14 @@ class Ranks:
     def __exit__(self, *problem: object) -> None:
         if self._group is not None:
             group, self._group = self._group, None
-            try:
-                for rank in range(1, self.count):
-                    group.send_order(Order(ends=True), [], rank)
-                group.close()
-                self.processes.stop()
-            except ConnectionLost:
-                self.processes.kill()
+            # After any other exception ranks may be within a step, where they take no order.
+            if problem[0] is None or problem[0] is Interrupted:
+                with contextlib.suppress(ConnectionLost):
+                    for rank in range(1, self.count):
+                        group.send_order(Order(ends=True), [], rank)
+                    self.processes.stop()
+            self.processes.kill()
+            group.close()
         # What follows the training computes alone.
         torch.set_num_threads(physical_cores())
 
@@ -125,10 +127,10 @@ class Ranks:
     def _recover(self, job: TrainingJob, reason: str) -> None:
         """Ends the group and journals the loss. Raises RunFailed after too many."""
         ended = self.processes.ended(NOTICE_S)
+        self.processes.kill()
         if self._group is not None:
             self._group.close()
             self._group = None
-        self.processes.kill()
         self._lost += 1
         event = RankLost(
             phase=job.state.phase,
