@@ -1,6 +1,6 @@
 """The loop of a hive on a real model, by the product's own commands: `python -m bench.hive_loop FOLDER [--steps 20]`.
 
-Three workspaces with different conversations train an adapter each on SmolLM2, share it with a hive, which joins them;
+Three workspaces with different conversations train an adapter each on SmolLM2 (or `--base`), share it with a hive, which joins them;
 each workspace fetches the joined adapter and judges it on its own test set. Then the joined adapter is compared with
 the base and with each single one on the union of the three test sets. Takes minutes to an hour and is no part of
 `make test`; prints one JSON document.
@@ -164,10 +164,11 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--base", type=Path, help="another base model than SmolLM2")
     arguments = parser.parse_args()
     folder: Path = arguments.folder.resolve()
     folder.mkdir(parents=True)
-    base = smollm2_path().resolve()
+    base = (arguments.base or smollm2_path()).resolve()
     figures: dict[str, Any] = {
         "steps": arguments.steps,
         "batch_size": arguments.batch_size,

@@ -203,10 +203,12 @@ def _base(ws: Workspace, foreign: ForeignAdapter, named: str) -> BaseModel:
 
 def _candidates(ws: Workspace, foreign: ForeignAdapter) -> Iterator[str]:
     """Names of bases, the likeliest first."""
-    for card in list_models(ws):
-        if card.base_path and card.base_sha256 == foreign.base_fingerprint:
-            yield card.base_path
     wanted = foreign.base_model.lower()
+    for card in list_models(ws):
+        same_name = base_name(card.base_path).lower() == wanted
+        same = card.base_sha256 == foreign.base_fingerprint if foreign.base_fingerprint else same_name
+        if card.base_path and same:
+            yield card.base_path
     bases = [base for base in list_bases(ws) if not base.problem]
     for base in sorted(bases, key=lambda one: base_name(one.name).lower() != wanted):
         yield base.name

@@ -286,6 +286,30 @@ def test_the_commands_share_and_fetch(ws: Workspace, url: str) -> None:
     assert "conversations" not in status["shared"][0] and status["fetched"][0]["name"] == document["name"]
 
 
+def test_a_round_without_a_server(ws: Workspace, tmp_path: Path) -> None:
+    """What does not verify takes no part, nor what was joined already; the result is fetched like a version."""
+    team, out = tmp_path / "team", tmp_path / "joined"
+    team.mkdir()
+    at = ("--data-dir", str(ws.root))
+    for name, user in (("first", "ann"), ("second", "bob")):
+        words = ("--folder", str(team), "--user-id", user, "--yes")
+        assert run_cli("hive", "upload", name, *words, *at).code == 0
+    spoilt = team / "eve"
+    (spoilt / "x").mkdir(parents=True)
+    join = ("hive", "aggregate", "--folder", str(team), "--output", str(out), *at)
+    assert "eve/x is refused" in run_cli(*join).err
+    assert (
+        run_cli("hive", "upload", str(out), "--folder", str(team), "--user-id", "ann", "--yes", *at).code == 0
+    )
+    again = run_cli(*join, "--json")
+    assert json.loads(again.out)["num_adapters"] == 2 and "is left out" in again.err
+    fetched = run_cli("hive", "download", "joined", "--folder", str(team), "--name", "ours", "--json", *at)
+    assert json.loads(fetched.out).get("name") == "ours", fetched.out
+    assert sorted(read_card(ws.adapters / "ours").lineage.conversations) == ["c0", "c1", "c9"]
+    refused = run_cli("hive", "download", "eve/x", "--folder", str(team), *at)
+    assert refused.code == 2 and "not signed" in refused.err
+
+
 def test_a_broken_record_of_what_was_shared_is_named(ws: Workspace) -> None:
     (ws.root / "hive").mkdir()
     (ws.root / "hive" / "client.json").write_text("{")

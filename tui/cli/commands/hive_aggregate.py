@@ -106,17 +106,26 @@ def register(group: typer.Typer) -> None:
 
 
 def _signed(folder: str, key_file: str) -> tuple[list[Path], list[float]]:
-    """The adapters of a shared folder whose signatures hold, and the conversations of each, none where one does not say;
-    the others are named."""
+    """The adapters of a shared folder whose signatures hold and that say what they were trained on, and the conversations
+    of each; the others are named."""
     from engine.hive.shared_folder import folder_entries, read_key
 
     entries = folder_entries(session.resolve(folder), read_key(key_place(key_file)))
+    signed: list[tuple[Path, float]] = []
     for entry in entries:
         if entry.manifest is None:
             output.echo(_("{id} is refused: {reason}").format(id=entry.id, reason=entry.problem), error=True)
-    signed = [entry for entry in entries if entry.manifest is not None]
-    samples = [float(entry.manifest.samples) for entry in signed if entry.manifest is not None]
-    return [entry.path for entry in signed], samples if all(samples) else []
+        elif not entry.manifest.samples:
+            # One that was joined from the others must not count again.
+            output.echo(
+                _("{id} is left out: it says no number of conversations, as joined ones do").format(
+                    id=entry.id
+                ),
+                error=True,
+            )
+        else:
+            signed.append((entry.path, float(entry.manifest.samples)))
+    return [path for path, _count in signed], [count for _path, count in signed]
 
 
 def _folder(name: str) -> Path:
