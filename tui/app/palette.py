@@ -83,7 +83,8 @@ def open_palette(host: PaletteHost) -> PaletteScreen:
     async def chosen(entry: PaletteEntry | None) -> None:
         if entry is None:
             return
-        if entry.id in {one.id for one in first_entries(host)} and not entry.id.startswith("run:"):
+        listed = entry.id in {one.id for one in first_entries(host)} and not entry.id.startswith("run:")
+        if listed and not host.read_only:
             with uninterruptible():
                 save_recent(host.workspace, with_newest(recent, entry.id))
         await entry.chosen()
