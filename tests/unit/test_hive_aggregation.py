@@ -322,6 +322,10 @@ def test_noise_has_the_promised_deviation(tmp_path: Path) -> None:
     ]
     quiet = _join(adapters, tmp_path / "quiet", noise=NoiseOptions(1e-9, 0.5, seed=1), frozen_a=True, rank=2)
     loud = _join(adapters, tmp_path / "loud", noise=NoiseOptions(2.0, 0.5, seed=1), frozen_a=True, rank=2)
+    one = "model.layers.0.self_attn.q_proj"
+    sent = [updates(adapter.folder)[one] for adapter in adapters]
+    clipped = [update * min(1.0, 0.5 / float(np.linalg.norm(update))) for update in sent]
+    assert relative(updates(tmp_path / "quiet"), {one: sum(clipped, np.zeros(1)) / 4}) < 1e-5
     added = updates(tmp_path / "loud")["model.layers.0.self_attn.q_proj"] - updates(tmp_path / "quiet")["model.layers.0.self_attn.q_proj"]  # fmt: skip
     # 300 x 2 values in the space of A, each with deviation 2.0 * 0.5 / 4.
     assert np.sqrt((added**2).sum() / 600) == pytest.approx(0.25, rel=0.1)

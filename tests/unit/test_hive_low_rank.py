@@ -24,7 +24,8 @@ def blocks(draw: st.DrawFn) -> Blocks:
     for _one in range(draw(st.integers(1, 5))):
         rank = draw(st.integers(1, 6))
         a = random.standard_normal((rank, columns))
-        if made and draw(st.booleans()):
+        same: bool = draw(st.booleans())
+        if same and made:
             a = made[0][1]
         b = random.standard_normal((rows, len(a))) * draw(st.sampled_from([0.0, 1e-6, 1.0, 1e6]))
         made.append((b, a))
