@@ -21,11 +21,13 @@ from engine.machine.history import (
     make_point,
     thin_out,
 )
-from engine.machine.history_file import FILE_SIZE, RECORD_S, HistoryFile, decode, encode
+from engine.machine.history_file import FILE_SIZE, RECORD_S, SLOTS, HistoryFile, decode, encode
 from engine.machine.probes import MachineSample
 from engine.machine.recording import RunFigures, group_shares, record
 
 NOON = 1_800_000_000.0
+NOON_PLACE = int(NOON // RECORD_S) % SLOTS * ((FILE_SIZE - 16) // SLOTS)
+"""Bytes before the record of NOON, without the header."""
 TIMES = st.floats(min_value=NOON, max_value=NOON + 600)
 
 
@@ -157,8 +159,9 @@ def test_two_programs_write_one_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 7, 16, 17, 200, 5000])
 @pytest.mark.parametrize("damage", ["cut", "zeros", "noise", "text"])
+@pytest.mark.parametrize("place", ["header", "records"])
 def test_a_damaged_file_gives_what_is_whole_and_is_written_again(
-    size: int, damage: str, tmp_path: Path
+    size: int, damage: str, place: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "history"
     times = [NOON + RECORD_S * number for number in range(100)]
@@ -168,7 +171,8 @@ def test_a_damaged_file_gives_what_is_whole_and_is_written_again(
         data = data[:size]
     else:
         filler = {"zeros": bytes(size), "noise": os.urandom(size), "text": (b"not a history\n" * 999)[:size]}
-        data[:size] = filler[damage]
+        first = 0 if place == "header" else 24 + NOON_PLACE
+        data[first : first + size] = filler[damage]
     path.write_bytes(bytes(data))
     good = {t: float(number % 100) for number, t in enumerate(times)}
     assert all(good[one.t] == one.value("cpu_1") for one in HistoryFile(path).read(times[-1]))

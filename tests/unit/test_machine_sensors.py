@@ -250,7 +250,7 @@ def test_watts_are_the_growth_of_the_energy_counter_also_where_it_starts_again(t
     meter = PowerMeter(write(tmp_path, files), clock=lambda: now[0])
     assert meter.read() is None
     now[0] = 2.0
-    write(tmp_path, {f"{RAPL}/energy_uj": "31000000"})
+    write(tmp_path, {f"{RAPL}/energy_uj": "31000000", f"{RAPL}:0/energy_uj": "20000007"})
     assert meter.read() == pytest.approx(15.0)
     now[0] = 12.0
     write(tmp_path, {f"{RAPL}/energy_uj": "1000000"})
