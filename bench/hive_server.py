@@ -35,6 +35,8 @@ GROWTH_MB = 64.0
 """What the server's memory may grow by."""
 _COMMAND = "from tui.cli.main import main; main()"
 _LEGITIMATE_S = 0.5
+PHASES = ("announce", "part", "finish", "form", "aggregate", "rollback")
+"""What a client does when the server is killed."""
 
 
 @dataclass
@@ -273,7 +275,7 @@ def _use(url: str, seed: int, said: _Acknowledged) -> None:
     number = 0
     while True:
         number += 1
-        data, user = weights(1000 * seed + number), f"u{number}"
+        data, user = weights(1000 * seed + number), f"u{seed}x{number}"
         said.phase = "announce"
         body = {"sha256": sha256(data).hexdigest(), "size": len(data), "config": config(), "user_id": user}
         upload = client.post("/uploads", json=body).json()["upload_id"]
@@ -288,14 +290,15 @@ def _use(url: str, seed: int, said: _Acknowledged) -> None:
         admitted = client.post(f"/uploads/{upload}/finish").json()
         said.adapters[admitted["adapter_id"]] = admitted["sha256"]
         said.phase = "form"
-        admitted = send(url, f"f{number}", adapter_zip(500_000 + 1000 * seed + number)).json()
+        admitted = send(
+            url, f"f{seed}x{number}", adapter_zip(500_000 + 1000 * seed + number), client=client
+        ).json()
         said.adapters[admitted["adapter_id"]] = admitted["sha256"]
-        if number % 3 == 0:
-            said.phase = "aggregate"
-            joined = client.post("/aggregate").json()
-            said.versions[joined["version"]] = joined["detail"]["sha256"]
-            said.phase = "rollback"
-            client.post("/rollback", json={})
+        said.phase = "aggregate"
+        joined = client.post("/aggregate").json()
+        said.versions[joined["version"]] = joined["detail"]["sha256"]
+        said.phase = "rollback"
+        client.post("/rollback", json={})
 
 
 def _lost(url: str, folder: Path, said: _Acknowledged) -> list[str]:
@@ -326,7 +329,7 @@ def _lost(url: str, folder: Path, said: _Acknowledged) -> list[str]:
 
 def killed(full: bool) -> list[BenchResult]:
     """`kill -9` at random moments. Raises RuntimeError when something that was acknowledged is lost."""
-    kills, rng, phases = 40 if full else 5, random.Random(0), Counter[str]()
+    kills, rng, phases = 36 if full else 6, random.Random(0), Counter[str]()
     said, lost = _Acknowledged(), list[str]()
     with tempfile.TemporaryDirectory(prefix="h2q-b-") as folder:
         for number in range(kills + 1):
@@ -339,9 +342,13 @@ def killed(full: bool) -> list[BenchResult]:
                     with suppress(httpx.HTTPError, json.JSONDecodeError, KeyError):
                         _use(url, seed, said)
 
+                said.phase = ""
                 thread = threading.Thread(target=use, args=(server.url, number))
                 thread.start()
-                time.sleep(rng.uniform(0.05, 4.0))
+                wanted, deadline = PHASES[number % len(PHASES)], time.monotonic() + 60
+                while said.phase != wanted and thread.is_alive() and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                time.sleep(rng.uniform(0.0, 1.0 if wanted == "aggregate" else 0.05))
                 phases[said.phase] += 1
                 os.kill(server.process.pid, signal.SIGKILL)
                 thread.join()
