@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -234,3 +238,17 @@ def test_every_check_of_a_run_is_also_one_of_the_command() -> None:
     ids = {check.id for kind in RunKind for check in before_run.checks_of(kind)}
     assert ids <= {check.id for check in preflight.CHECKS}
     assert find_check("locks").id == "locks"
+
+
+def test_a_fifo_in_place_of_the_settings_holds_nothing(tmp_path: Path) -> None:
+    ws = open_workspace(Workspace(tmp_path / "ws"))
+    os.mkfifo(ws.settings_file)
+    check = replace(find_check("embedder"), limit_s=0.2)
+    (result,) = run_checks(ws, [check])
+    assert result.grade is Grade.UNKNOWN and "0.2 s" in result.detail
+    done = subprocess.run(
+        [sys.executable, "-m", "tui.cli.main", "--version", "--data-dir", str(ws.root)],
+        timeout=60,
+        capture_output=True,
+    )
+    assert done.returncode == 0

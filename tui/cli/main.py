@@ -159,7 +159,8 @@ def _saved_language() -> str | None:
 
     file = find_workspace(options.data_dir).settings_file
     try:
-        text = file.read_text(encoding="utf-8")
+        # A FIFO in its place would never end.
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""
     except (OSError, UnicodeDecodeError):
         return None
     for line in text.splitlines():
