@@ -163,6 +163,31 @@ def test_it_is_put_in_use_rolled_back_and_removed_like_a_trained_model(
     assert ModelStore(ws).tags() == [] and (ws.models / "tiny.gguf").is_file()
 
 
+def test_rollback_restores_models_json_and_leaves_every_served_byte(
+    copy_of_made: tuple[Workspace, str],
+) -> None:
+    ws, name = copy_of_made
+    if in_use(ws) == name:
+        rollback(ws)
+    ws.models_json.parent.mkdir(exist_ok=True)
+    ws.models_json.write_bytes(b'{"unknown":  [1, 2],\n"brain_models": {"rightbrain": {"name": "other"}}}\n')
+    served = ModelStore(ws).find(name)
+
+    def state() -> dict[Path, bytes]:
+        files = [path for path in ws.models.rglob("*") if path.is_file()]
+        return {path: path.read_bytes() for path in [*files, served.path, ws.models_json]}
+
+    before = state()
+    promote(ws, name)
+    promoted = state()
+    assert in_use(ws) == name and promoted != before
+    rollback(ws)
+    assert state() == before
+    # A rollback can be taken back as well.
+    rollback(ws)
+    assert in_use(ws) == name and state() == promoted
+
+
 @pytest.mark.parametrize(
     ("params", "error", "words"),
     [
