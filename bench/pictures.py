@@ -16,16 +16,16 @@ from pathlib import Path
 import pyte
 
 from bench.terminal import PtyProcess
-from bench.terminal_frames import Frame, asciicast, frame_of, svg
+from bench.terminal_frames import Frame, asciicast, frame_of, svg, thinned
 
 OUT = Path(__file__).parents[1] / "data" / "pictures"
 COLUMNS, ROWS = 110, 34
 LOOP_COLUMNS, LOOP_ROWS = 90, 26
 ENVIRONMENT = {"COLORTERM": "", "TERM": "xterm-256color", "OLLAMA_HOST": "127.0.0.1:1"}
-SHOWN_GAP_S = 1.2
-"""Longest pause of the recording; a longer one is shortened to this."""
-FAST_FRAME_S = 0.25
+FAST_FRAME_S = 0.35
 """How long a frame of a part that is shown fast stays."""
+MOST_FAST = 30
+"""Frames of such a part."""
 
 
 class FilmedApp:
@@ -65,7 +65,7 @@ class FilmedApp:
 
     def wait(self, done: Callable[[], bool], seconds: float, what: str, *, every: float = 0.0) -> None:
         """Reads until `done`; with `every`, keeps a frame each so many seconds, shown fast."""
-        end, kept = time.monotonic() + seconds, time.monotonic()
+        end, kept, first = time.monotonic() + seconds, time.monotonic(), len(self.frames)
         while not done():
             if time.monotonic() > end:
                 raise TimeoutError(f"the app does not show {what!r}:\n{self.text}")
@@ -73,6 +73,9 @@ class FilmedApp:
             if every and time.monotonic() - kept >= every:
                 kept = time.monotonic()
                 self.keep(FAST_FRAME_S)
+        if fast := self.frames[first:]:
+            self.frames[first:] = thinned(fast, MOST_FAST, FAST_FRAME_S)
+            self._clock = self.frames[-1].at + FAST_FRAME_S
 
     def press(self, keys: str, *, settle: float = 1.0) -> None:
         """Types keys, and takes in their result."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -60,6 +60,12 @@ class Frame:
 def frame_of(screen: pyte.Screen, at: float) -> Frame:
     """The screen as it is now."""
     return Frame(tuple(_row(screen, y) for y in range(screen.lines)), at)
+
+
+def thinned(frames: Sequence[Frame], most: int, hold: float) -> list[Frame]:
+    """At most `most` of the frames, evenly chosen, each held for `hold` seconds from the time of the first one."""
+    step = max(1, -(-len(frames) // most))
+    return [replace(frame, at=frames[0].at + hold * number) for number, frame in enumerate(frames[::step])]
 
 
 def _row(screen: pyte.Screen, y: int) -> Row:
@@ -129,7 +135,7 @@ def svg(frames: Sequence[Frame], columns: int, title: str, *, last_s: float = 3.
     defs = "".join(f'<g id="r{number}">{_svg_row(row)}</g>' for row, number in rows.items() if row)
     empty = {number for row, number in rows.items() if not row}
     strip = "".join(_svg_frame(numbers, empty, place * width) for place, numbers in enumerate(placed))
-    style = f"text{{font:14px {FONT};white-space:pre;fill:#{FOREGROUND}}}.b{{font-weight:bold}}.u{{text-decoration:underline}}"
+    style = f"text{{font:14px {FONT};white-space:pre}}.b{{font-weight:bold}}.u{{text-decoration:underline}}"
     if len(frames) > 1:
         total = frames[-1].at + last_s
         steps = "".join(
@@ -140,7 +146,7 @@ def svg(frames: Sequence[Frame], columns: int, title: str, *, last_s: float = 3.
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}" role="img"><title>{escape(title)}</title><style>{style}</style><defs>{defs}</defs>'
-        f'<rect width="100%" height="100%" rx="8" fill="#{BACKGROUND}"/><g id="s">{strip}</g></svg>\n'
+        f'<rect width="100%" height="100%" rx="8" fill="#{BACKGROUND}"/><g id="s" fill="#{FOREGROUND}">{strip}</g></svg>\n'
     )
 
 
@@ -168,11 +174,12 @@ def _svg_piece(piece: FramePiece) -> str:
     classes = " ".join(["b"] * piece.look.bold + ["u"] * piece.look.underline)
     attributes = f' class="{classes}"' if classes else ""
     if piece.look.fore != FOREGROUND:
-        attributes += f' style="fill:#{piece.look.fore}"'
+        attributes += f' fill="#{piece.look.fore}"'
     for word in _WORDS.findall(piece.text):
         cells = cell_len(word)
         if word.strip():
-            length = f' textLength="{cells * CELL_W:g}" lengthAdjust="spacingAndGlyphs"' if cells > 1 else ""
+            length = f' textLength="{cells * CELL_W:g}"' if cells > 1 else ""
+            length += ' lengthAdjust="spacingAndGlyphs"' if length and not word.isascii() else ""
             x, y = column * CELL_W, CELL_H * 0.76
             out += f'<text x="{x:g}" y="{y:g}"{attributes}{length}>{escape(word)}</text>'
         column += cells
