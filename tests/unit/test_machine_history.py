@@ -171,7 +171,7 @@ def test_a_damaged_file_gives_what_is_whole_and_is_written_again(
         data = data[:size]
     else:
         filler = {"zeros": bytes(size), "noise": os.urandom(size), "text": (b"not a history\n" * 999)[:size]}
-        first = 0 if place == "header" else 24 + NOON_PLACE
+        first = 0 if place == "header" else 20 + NOON_PLACE
         data[first : first + size] = filler[damage]
     path.write_bytes(bytes(data))
     good = {t: float(number % 100) for number, t in enumerate(times)}
