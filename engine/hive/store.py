@@ -34,6 +34,7 @@ from engine.hive.hivemind_files import adapter_metadata, registry_file
 from engine.hive.lora_file import BadAdapter
 from engine.hive.protocol import (
     ARCHIVE_CONFIG,
+    ARCHIVE_INFO,
     ARCHIVE_WEIGHTS,
     AdapterInfo,
     Contributor,
@@ -267,12 +268,14 @@ class AdapterStore:
         for path in self.folder.glob("*/*"):
             if path.parent.name in (AGGREGATED, _UPLOADS) or path.parent.name.startswith("."):
                 continue
-            if f"{path.parent.name}/{path.name}" not in known and _is_own(path):
+            if f"{path.parent.name}/{path.name}" not in known and _has_key(path / METADATA, "norm"):
                 shutil.rmtree(path, ignore_errors=True)
         versions = {row[0] for row in self.registry.rows("SELECT version FROM versions")}
         for path in self.aggregated.iterdir():
-            if path.name.startswith(".") and path.name not in versions:
+            if path.name.startswith("."):
                 remove_stale(path)
+            elif path.name not in versions and _has_key(path / ARCHIVE_INFO, "lineage"):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def already_voted(user: str, *, same_user: bool) -> BadAdapter:
@@ -293,10 +296,10 @@ def metadata_of(adapter: AdapterInfo) -> dict[str, Any]:
     return {**adapter_metadata(msgspec.structs.asdict(adapter)), **more}
 
 
-def _is_own(folder: Path) -> bool:
-    """Whether this server wrote a folder: what a person put here stays, and what HiveMind wrote."""
+def _has_key(file: Path, key: str) -> bool:
+    """Whether this server wrote a file of JSON: HiveMind's has no such key. What a person put here stays."""
     try:
-        return "norm" in msgspec.json.decode((folder / METADATA).read_bytes(), type=dict[str, Any])
+        return key in msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError):
         return False
 

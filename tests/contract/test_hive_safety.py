@@ -209,6 +209,8 @@ def test_an_upload_that_expired_is_swept_with_what_a_killed_server_left(tmp_path
     orphan = folder / "alice" / "20260101_000000"
     orphan.mkdir(parents=True)
     (orphan / "metadata.json").write_text('{"norm": 1.0}')
+    (folder / "aggregated" / "v1").mkdir()
+    (folder / "aggregated" / "v1" / "aggregation_info.json").write_text('{"lineage": {}}')
     (folder / ".incoming.x").mkdir()
     (folder / "mine.txt").write_text("a file of the person")
     with serving_hive(folder):
