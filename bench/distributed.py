@@ -101,7 +101,7 @@ class _Timings:
 
 def distributed(full: bool, *, steps: int | None = None, rounds: int | None = None) -> list[BenchResult]:
     """The losses of two processes against those of one, and the speed-up against the scaling model."""
-    steps = steps or (200 if full else 12)
+    steps = steps or (200 if full else 8)
     recipe = recipe_for(TrainParams(max_steps=steps, context=128), Phase.SCRATCH)
     both = msgspec.structs.replace(recipe, nproc=2)
     alone, together = _training(recipe), _training(both)
@@ -111,7 +111,7 @@ def distributed(full: bool, *, steps: int | None = None, rounds: int | None = No
     def measured(job: TrainingJob) -> LoopState:
         with job.replicas:
             job.replicas.start(job)
-            timings.take(job, rounds or (30 if full else 6))
+            timings.take(job, rounds or (30 if full else 5))
         return job.state
 
     with patch("engine.training.scratch.train", measured):
