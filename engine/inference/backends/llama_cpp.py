@@ -190,7 +190,7 @@ class LlamaCppModel:
         room = sampling.room(self.context)
         most = min(sampling.tokens_wanted(MAX_BYTES), room - len(prompt.ids))
         body = _completion(prompt.ids, sampling, seed, most)
-        answer = _Answer(self.chat.stop_tokens, self.chat.answer_lead, max_bytes, sampling.logprobs)
+        answer = _EventText(self.chat.stop_tokens, self.chat.answer_lead, max_bytes, sampling.logprobs)
         first_token_s = 0.0
         async with aclosing(
             server.stream("/completion", body | {"cache_prompt": self._keeps_prompts})
@@ -289,7 +289,7 @@ class LlamaCppModel:
         return list(iterate(_embeddings(server, ids), None))
 
 
-class _Answer:
+class _EventText:
     """An answer as its events come: its text so far, and how it ends."""
 
     def __init__(self, stop_tokens: Set[int], lead: str, max_bytes: int, logprobs: int | None) -> None:
