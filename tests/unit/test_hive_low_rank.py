@@ -97,3 +97,12 @@ def test_copies_are_flagged() -> None:
     gram = np.eye(4)
     gram[0, 1] = gram[1, 0] = 0.995
     assert [("copy" in one) for one in robust.flags(gram)] == [True, True, False, False]
+
+
+def test_krum_looks_at_more_neighbours_than_hostile_adapters_have_among_them() -> None:
+    random = np.random.default_rng(0)
+    honest = np.ones(30) + 0.1 * random.standard_normal((7, 30))
+    # Two that agree to the last bit have a nearest neighbour at distance 0.
+    vectors = np.concatenate([honest, np.tile(-np.ones(30), (2, 1))])
+    gram = vectors @ vectors.T
+    assert robust.multi_krum(gram, 2) == list(range(7))
