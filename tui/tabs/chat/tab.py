@@ -49,7 +49,7 @@ class ChatTab(Tab):
     TITLE: ClassVar[str] = N_("Chat")
     FIRST_FOCUS: ClassVar[str] = "#chat-field"
 
-    class ModelsRead(Message):
+    class ModelsAndChats(Message):
         """The models of the workspace and of Ollama, and the number of earlier chats."""
 
         def __init__(self, models: ChatModels, chats: int) -> None:
@@ -138,10 +138,10 @@ class ChatTab(Tab):
     async def _load(self) -> None:
         models = await asyncio.to_thread(reader.read_models, self.workspace)
         chats = await asyncio.to_thread(count_chats, self.workspace)
-        self.post_message(self.ModelsRead(models, chats))
+        self.post_message(self.ModelsAndChats(models, chats))
 
-    @on(ModelsRead)
-    def _models_read(self, message: ModelsRead) -> None:
+    @on(ModelsAndChats)
+    def _models_read(self, message: ModelsAndChats) -> None:
         self._chats = message.chats
         self.choice.models_read(message.models)
         if message.models.problem:
