@@ -61,7 +61,7 @@ class HealthTab(AlertActions):
     TITLE: ClassVar[str] = N_("Health")
     FIRST_FOCUS: ClassVar[str] = "#health-processes"
 
-    class Read(Message):
+    class ReadingsCame(Message):
         """Alerts, processes and limits, and the inference service."""
 
         def __init__(self, readings: HealthReadings, service: ServiceStatus | None) -> None:
@@ -138,7 +138,7 @@ class HealthTab(AlertActions):
                 service = await self._client.status()
             except H2QError:
                 service = None
-            self.post_message(self.Read(readings, service))
+            self.post_message(self.ReadingsCame(readings, service))
             await asyncio.sleep(max(READ_S, self.host.interval))
 
     @work(group="health:peers", exclusive=True, exit_on_error=False)
@@ -159,8 +159,8 @@ class HealthTab(AlertActions):
         views = ((run.run_id, self.host.board.view(run.run_id)) for run in self.host.board.live)
         return {view.pid: run_id for run_id, view in views if view is not None and view.pid is not None}
 
-    @on(Read)
-    def _was_read(self, message: Read) -> None:
+    @on(ReadingsCame)
+    def _was_read(self, message: ReadingsCame) -> None:
         changed = message.readings.alerts.open != self.alerts.open
         self.readings, self.service = message.readings, message.service
         self.processes.show(self.readings.processes)
