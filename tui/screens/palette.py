@@ -19,7 +19,7 @@ from textual.widgets.option_list import Option
 
 from engine.core.i18n import _
 from tui.screens.ask import input_drained
-from tui.screens.palette_match import Found, match, match_letters
+from tui.screens.palette_match import PaletteMatch, match, match_letters
 from tui.terminal.text import cells, fit, one_line, safe
 
 WIDTH = 72
@@ -57,10 +57,10 @@ SearchText = Callable[[str], Awaitable[Sequence[PaletteEntry]]]
 """Finds conversations that have a text; its entries stand below all others."""
 
 
-def ranked(entries: Sequence[PaletteEntry], query: str) -> list[tuple[PaletteEntry, Found]]:
+def ranked(entries: Sequence[PaletteEntry], query: str) -> list[tuple[PaletteEntry, PaletteMatch]]:
     """The entries that match `query`, the best first; all of them in their order without a query."""
     if not query.strip():
-        return [(entry, Found(0.0)) for entry in entries]
+        return [(entry, PaletteMatch(0.0)) for entry in entries]
     found = [(entry, match(query, entry.label, entry.words, entry.detail)) for entry in entries]
     if not any(one.score for _entry, one in found):
         found = [(entry, match_letters(query, entry.label)) for entry in entries]

@@ -17,14 +17,14 @@ AT_START = 1.5
 """A word at the start of a word counts so much more."""
 
 
-class Found(NamedTuple):
+class PaletteMatch(NamedTuple):
     """How well an entry matches, and the places of the label that do."""
 
     score: float
     places: tuple[int, ...] = ()
 
 
-def match(query: str, label: str, commands: Sequence[str] = (), help_text: str = "") -> Found:
+def match(query: str, label: str, commands: Sequence[str] = (), help_text: str = "") -> PaletteMatch:
     """Score 0 where a word of `query` is nowhere."""
     score, places = 0.0, set[int]()
     for word in query.casefold().split():
@@ -39,17 +39,17 @@ def match(query: str, label: str, commands: Sequence[str] = (), help_text: str =
         elif _place(word, help_text) >= 0:
             score += HELP * _start_bonus(help_text, _place(word, help_text))
         else:
-            return Found(0.0)
+            return PaletteMatch(0.0)
     phrase = query.casefold().strip()
     together = " " in phrase and any(phrase in _folded(text) for text in (label, *commands, help_text))
-    return Found(score + PHRASE * together, tuple(sorted(places)))
+    return PaletteMatch(score + PHRASE * together, tuple(sorted(places)))
 
 
-def match_letters(query: str, label: str) -> Found:
+def match_letters(query: str, label: str) -> PaletteMatch:
     """The letters of `query` in their order in `label`, the first one at the start of a word, the closer the better;
     score 0 otherwise."""
     wanted, text = "".join(query.casefold().split()), _folded(label)
-    best = Found(0.0)
+    best = PaletteMatch(0.0)
     for start in (at for at in range(len(text)) if wanted[:1] == text[at] and _starts_word(text, at)):
         places = [start]
         for letter in wanted[1:]:
@@ -58,7 +58,7 @@ def match_letters(query: str, label: str) -> Found:
                 break
         else:
             score = len(wanted) / (1 + places[-1] - start)
-            best = max(best, Found(score, tuple(places)))
+            best = max(best, PaletteMatch(score, tuple(places)))
     return best
 
 

@@ -110,7 +110,7 @@ class _Survey:
 
 
 @dataclass
-class _Written:
+class _WrittenSums:
     """Sums over the matrices of the written adapter."""
 
     count: int
@@ -190,14 +190,14 @@ def _blocks(stacked: Stack) -> list[tuple[Matrix, Matrix]]:
 
 def _write(
     adapters: Sequence[Adapter], survey: _Survey, recipe: JoinRecipe, path: Path, progress: _Steps
-) -> _Written:
+) -> _WrittenSums:
     """Makes and writes every matrix, and measures what was written against the updates."""
     shapes: dict[str, tuple[int, ...]] = {}
     for module in survey.modules:
         rows, columns = next(one.lora.modules[module].shape for one in adapters if module in one.lora.modules)
         shapes[f"{PREFIX}{module}.lora_A.weight"] = (recipe.rank, columns)
         shapes[f"{PREFIX}{module}.lora_B.weight"] = (rows, recipe.rank)
-    sums = _Written(len(adapters))
+    sums = _WrittenSums(len(adapters))
     with path.open("wb") as file:
         writer = SafetensorsWriter(file, shapes, survey.dtype)
         for module in survey.modules:
@@ -212,7 +212,7 @@ def _write(
     return sums
 
 
-def _measure(sums: _Written, found: Stack, made: Made, b: Matrix, a: Matrix, weights: Matrix) -> None:
+def _measure(sums: _WrittenSums, found: Stack, made: Made, b: Matrix, a: Matrix, weights: Matrix) -> None:
     """Adds one written matrix `b @ a` to the sums."""
     square = squared_norm(b, a)
     sums.square += square
@@ -236,7 +236,7 @@ def _report(
     refused: Sequence[RefusedAdapter],
     survey: _Survey,
     recipe: JoinRecipe,
-    sums: _Written,
+    sums: _WrittenSums,
 ) -> JoinReport:
     gram, weights = survey.gram, survey.weights
     from_mean = robust.distance(sums.square, sums.products, gram, weights.tolist())
