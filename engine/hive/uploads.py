@@ -205,7 +205,7 @@ def check_space(folder: Path, size: int) -> None:
 
 
 class OffsetDiffers(RequestRefused):
-    """Status 409 with the state of the upload: the client goes on from there."""
+    """Status 409 with the state of the upload: the client continues from there."""
 
     def __init__(self, upload: UploadState) -> None:
         super().__init__(409, _("the next part starts at {offset}").format(offset=upload.offset))

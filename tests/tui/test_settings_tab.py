@@ -81,18 +81,18 @@ async def test_a_new_key_works_immediately_and_the_old_one_is_free(ws: Workspace
         move_to(screen, KEY_PREFIX + "train.new")
         await pilot.press("enter")
         await until(pilot, lambda: "Press the new key" in text_of(app))
-        await pilot.press("z")
-        await until(pilot, lambda: load_settings(ws).keys == {"train.new": "z"})
+        await pilot.press("p")
+        await until(pilot, lambda: load_settings(ws).keys == {"train.new": "p"})
         await pilot.press("escape", "n")
         assert len(app.screen_stack) == 1
-        await pilot.press("z")
+        await pilot.press("p")
         await until(pilot, lambda: isinstance(app.screen, NewRun))
         await pilot.press("escape")
         screen = await opened(app, pilot)
         move_to(screen, KEY_PREFIX + "train.new")
         await pilot.press("backspace")
         await until(pilot, lambda: load_settings(ws).keys == {})
-        await pilot.press("escape", "z")
+        await pilot.press("escape", "p")
         assert len(app.screen_stack) == 1
         await pilot.press("n")
         await until(pilot, lambda: isinstance(app.screen, NewRun))
@@ -145,7 +145,7 @@ def test_the_sheet_has_a_row_for_every_setting_that_is_set_there() -> None:
     # Keys have rows of their own, phrases come from the review, the others are set in the file.
     elsewhere = {
         "keys", "first_start_done", "low_value_phrases", "lora_base", "checkpoints_last", "checkpoints_hourly",
-        "alert_channels", "heartbeat_url", "hive_server", "hive_user", "hive_allow_http", "hive_ca_file",
+        "alert_channels", "heartbeat_url", "peers", "hive_server", "hive_user", "hive_allow_http", "hive_ca_file",
     }  # fmt: skip
     assert shown | elsewhere == set(Settings.__struct_fields__) and not shown & elsewhere
     types = {row.id.removeprefix(TYPE_PREFIX) for row in setting_rows() if TYPE_PREFIX in row.id}

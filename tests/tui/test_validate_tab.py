@@ -244,7 +244,7 @@ async def test_enter_shows_the_verdict_and_asks_before_it_judges_again(
         await until(pilot, lambda: "Your question 1 of 1" in text_of(app))
         await pilot.press("enter")
         await until(pilot, lambda: "Judge native-2 against native-1 again?" in text_of(app))
-        assert f"This is look 3 at these 45 groups; the level falls to p < {alpha_for(3):.2g}." in text_of(
+        assert f"This is look 3 at these 45 groups; the level falls to p < {alpha_for(3):.3g}." in text_of(
             app
         )
         await pilot.press("escape")

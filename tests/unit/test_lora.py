@@ -130,7 +130,7 @@ def test_a_base_that_cannot_fit_is_rejected_before_loading(
     def never(*_args: object, **_more: object) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("engine.training.lora.train.load_base", never)
+    monkeypatch.setattr("engine.models.hf.load_base", never)
     with pytest.raises(UsageProblem, match="no base fits the budget") as problem:
         train(tmp_path, model, rows(tmp_path), settings=recipe(max_memory_gb=0.5))
     assert f"--model {model} --max-memory-gb 0." in str(problem.value.hint)

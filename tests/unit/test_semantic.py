@@ -155,7 +155,7 @@ def test_an_embedder_with_unknown_tokens_is_replaced_by_ngrams(tmp_path: Path) -
 def test_without_an_embedder_ngrams_group_and_nothing_is_dropped(tmp_path: Path) -> None:
     with memory(tmp_path, [*TALKS, *(distinct(n) for n in range(20))]) as store:
         (message,) = run(store, tmp_path)
-        assert message[0] == "info"
+        assert message[0] == "detail"
         assert rows(store) == [("a", "group", "alike", "b")]
         states = store.connection.execute("SELECT DISTINCT state, stage, reason FROM corpus").fetchall()
         assert states == [("accepted", "", "")]

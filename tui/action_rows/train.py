@@ -91,7 +91,7 @@ TRAIN = actions_of(
     AppAction(
         "train.hide",
         "z",
-        N_("trainings only"),
+        N_("hide other runs"),
         "train",
         "h2q-tui runs list",
         footer=True,

@@ -40,7 +40,7 @@ class Hive:
         self._work: set[asyncio.Task[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Work that goes on when the client that asked for it leaves."""
+        """Work that continues when the client that asked for it leaves."""
         task = asyncio.get_running_loop().create_task(work)
         self._work.add(task)
         task.add_done_callback(self._work.discard)

@@ -44,7 +44,7 @@ class AlertBoard:
 
 
 def alert_lines(board: AlertBoard, glyphs: Glyphs, width: int, rows: int) -> list[Content]:
-    """At most `rows` lines of `width` cells: the diagnosis, what is in force, then what was told."""
+    """At most `rows` lines of `width` cells: the diagnosis, what is in force, then what was reported."""
     lines = []
     if board.diagnosis:
         lines.append(Content.styled(f"{glyphs.alert} {one_line(board.diagnosis)}", "$text-warning"))

@@ -16,7 +16,7 @@ from engine.health.limits import Limits, find_limits
 from engine.machine.processes import ProcessRow, ProcessTable
 from tui.tabs.health.alerts_text import AlertBoard
 
-TOLD = 20
+REPORTED = 20
 """Past messages that the panel has room for."""
 
 
@@ -57,7 +57,7 @@ class HealthReader:
         reasons = (diagnose(machine, run) for run in runs if run.alive and not run.over)
         reason = next(filter(None, reasons), "")
         try:
-            states, told, muted = alert_overview(self._workspace, TOLD)
+            states, told, muted = alert_overview(self._workspace, REPORTED)
         except (sqlite3.Error, OSError):
             return AlertBoard(diagnosis=reason, channels=channels)
         return AlertBoard(reason, tuple(states), tuple(told), channels, muted)
