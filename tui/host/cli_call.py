@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from contextlib import suppress
 
 from engine.core.errors import RunFailed
 from engine.core.i18n import language
@@ -27,7 +28,11 @@ async def cli_json(workspace: Workspace, *words: str, codes: tuple[int, ...] = (
     try:
         out, err = await process.communicate()
     except asyncio.CancelledError:
-        process.kill()
+        with suppress(ProcessLookupError):
+            process.kill()
+        # The pipes are closed while there is still an event loop to do it.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.communicate(), 1)
         raise
     if process.returncode not in codes:
         raise _failure(err, process.returncode)
