@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from engine.corpus.export import DATASET_INFO
 from engine.memory.disk_reserve import reserve_path
 from engine.pipeline.erased_text import ErasedText
 from engine.runs.rundir import LOG, SPEC, RunDir
-from engine.validation.verdict_export import verdicts_folder
+from engine.validation.verdict_export import exported_files, verdicts_folder
 
 _SAME_ROW = 0.4
 """Share of the text of an exported row without an id from which it is taken for a row of an erased conversation."""
@@ -173,15 +174,27 @@ def _verdict_folders(workspace: Workspace) -> list[Path]:
 
 
 def _remove_export(folder: Path, erased: ErasedText) -> bool:
-    """Deletes an exported verdict that quotes one: it is written again from its report with one key."""
-    for path in _files(folder, "**/*"):
+    """Deletes an exported verdict that quotes one: it is written again from its report with one key.
+
+    Of what a person put beside it only what quotes one goes, too.
+    """
+
+    def quotes(path: Path) -> bool:
         data = path.read_bytes()
         text = _unescaped(data.decode("utf-8", "replace"))
-        if erased.names(data) or erased.quotes(text) or any(map(erased.quotes, text.splitlines())):
-            shutil.rmtree(folder)
-            fsync_dir(folder.parent)
-            return True
-    return False
+        return erased.names(data) or erased.quotes(text) or any(map(erased.quotes, text.splitlines()))
+
+    found = [path for path in _files(folder, "**/*") if quotes(path)]
+    if not found:
+        return False
+    for path in {*found, *exported_files(folder)}:
+        path.unlink()
+    for inner in (*(entry for entry in folder.iterdir() if entry.is_dir()), folder):
+        # Not empty: something of the person's is left in it.
+        with suppress(OSError):
+            inner.rmdir()
+    fsync_dir(folder.parent)
+    return True
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:

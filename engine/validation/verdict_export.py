@@ -62,6 +62,14 @@ def export_verdict(report: ValidationReport, folder: Path, read: ReadConversatio
     return [folder / path.relative_to(temporary) for path in written]
 
 
+def exported_files(folder: Path) -> list[Path]:
+    """The files of an export in `folder`, not what stands beside them."""
+    names = (JSON_FILE, MARKDOWN_FILE, *(f"*/{name}" for name in SAMPLE_FILES))
+    return [
+        path for name in names for path in sorted(folder.glob(name)) if stat.S_ISREG(path.lstat().st_mode)
+    ]
+
+
 def check_export_folder(folder: Path) -> None:
     """Raises UsageProblem unless `folder` is missing, empty, or holds nothing but an earlier export."""
     if not folder.exists() and not folder.is_symlink():

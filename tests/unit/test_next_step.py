@@ -63,6 +63,19 @@ def now(tab: str = "train", *, training: bool = False, preparing: bool = False) 
             "n-1 is in use → 4 asks it → 2 i imports more",
         ),
         (
+            NextFacts(
+                in_memory=705,
+                collected=705,
+                accepted=667,
+                train=567,
+                trained=567,
+                in_use="n-1",
+                trained_in_use=True,
+            ),
+            "hive",
+            "n-1 is in use → P shares it",
+        ),
+        (
             NextFacts(in_memory=705, collected=705, accepted=667, train=567, trained=500, in_use="n-1"),
             "train",
             "705 in memory → 667 in the corpus → n trains them",

@@ -119,6 +119,22 @@ def test_an_export_that_quotes_an_erased_conversation_goes(tmp_path: Path) -> No
     assert [path.name for path in (ws.exports / "verdicts").iterdir()] == ["other"]
 
 
+def test_what_a_person_put_beside_such_an_export_stays_unless_it_quotes_the_conversation(
+    tmp_path: Path,
+) -> None:
+    ws = Workspace(tmp_path)
+    secret = "my grandmother's recipe for plum dumplings with poppy seed"
+    folder = verdict_folder(ws, make_report())
+    export_verdict(report_with(secret), folder, told)
+    inner = next(entry for entry in folder.iterdir() if entry.is_dir())
+    (folder / "thesis.tex").write_text("the table of chapter 3")
+    (inner / "plot.py").write_text("import matplotlib")
+    (folder / "quote.txt").write_text(secret)
+    erase_files(ws, ErasedText(["c77"], [secret]))
+    left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert left == sorted(["thesis.tex", f"{inner.name}/plot.py"])
+
+
 def test_a_vote_replaces_the_one_before_and_leaves_unknown_fields(tmp_path: Path) -> None:
     file = tmp_path / "report_1.json"
     content = {

@@ -104,6 +104,9 @@ def _trains(facts: NextFacts, now: Now) -> str:
 
 def _trained(facts: NextFacts, now: Now) -> list[str]:
     more = _("{key} imports more").format(key=now.key("corpus.import"))
+    if facts.in_use and facts.trained_in_use and now.tab == "hive":
+        used = _("{name} is in use").format(name=facts.in_use)
+        return [used, _("{key} shares it").format(key=now.key("hive.upload"))]
     if facts.in_use and facts.trained_in_use:
         ask = "" if now.tab == "chat" else TAB_KEYS["chat"]
         return [
