@@ -18,7 +18,8 @@ import os, runpy, sys
 class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "torch":
-            os.write(output, os.environ.get("OMP_WAIT_POLICY", "not set").encode())
+            found = [os.environ.get(name, "not set") for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")]
+            os.write(output, ", ".join(found).encode())
             os._exit(0)
 
 output = os.dup(1)  # a run sends what it prints to its log
@@ -44,7 +45,7 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=lambda command: " ".join(command[:3]),
 )
-@pytest.mark.parametrize(("own", "expected"), [("", "PASSIVE"), ("ACTIVE", "ACTIVE")])
+@pytest.mark.parametrize(("own", "expected"), [("", "PASSIVE, 1000"), ("ACTIVE", "ACTIVE, not set")])
 def test_a_command_lets_waiting_threads_sleep(
     tmp_path: Path, gguf: Path, command: list[str], own: str, expected: str
 ) -> None:
@@ -60,7 +61,9 @@ def test_a_command_lets_waiting_threads_sleep(
 
 
 def _watch(words: list[str], environment: dict[str, str]) -> str:
-    others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    others = {
+        name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
     done = subprocess.run(
         [sys.executable, "-c", WATCH, *words],
         cwd=ROOT,

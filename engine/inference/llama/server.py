@@ -18,6 +18,7 @@ import psutil
 
 from engine.core.errors import BadInput, RunFailed, ServiceUnreachable
 from engine.core.i18n import _
+from engine.core.openmp import SLEEP_SOON
 from engine.inference.llama.parameters import LlamaParameters
 from engine.inference.llama.process import LlamaStart
 from engine.runs.launch import engine_command, engine_environment
@@ -30,8 +31,8 @@ _REASON = re.compile(r"^[\d.]+ E (.+)$", re.MULTILINE)
 _FAULT = re.compile(r"^.*GGML_ASSERT.*$|^.*error: .*$", re.MULTILINE)
 """What llama.cpp prints before it aborts."""
 _ENVIRONMENT = {
-    # Waiting threads that spin make llama.cpp ten times slower next to other work.
-    "OMP_WAIT_POLICY": "PASSIVE",
+    # Waiting threads that spin for long make llama.cpp ten times slower next to other work.
+    **SLEEP_SOON,
     # Else an abort starts a debugger on the process.
     "GGML_NO_BACKTRACE": "1",
 }
