@@ -37,8 +37,8 @@ class ProcessRow(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     name: str
     """Its program; of an interpreter the script or module."""
-    cpu_percent: float
-    """Of one core since the last reading; 0 at the first one."""
+    cpu_percent: float | None
+    """Of one core since the last reading; None at the first one."""
     memory: int
     """Resident bytes."""
     run_id: str = ""
@@ -126,13 +126,18 @@ class ProcessTable:
         # In steps, so that the rows of two processes that use about the same do not change places all the time.
         order = sorted(
             found.values(),
-            key=lambda one: (one.pid not in owners, -round(shares[one.pid] / 10), -one.memory, one.pid),
+            key=lambda one: (
+                one.pid not in owners,
+                -round((shares[one.pid] or 0.0) / 10),
+                -one.memory,
+                one.pid,
+            ),
         )
         rows = [
             ProcessRow(
                 pid=one.pid,
                 name=self._name(one),
-                cpu_percent=round(shares[one.pid], 1),
+                cpu_percent=shares[one.pid],
                 memory=one.memory,
                 run_id=owners.get(one.pid, ""),
                 is_run=one.pid in (runs or {}),
@@ -190,10 +195,10 @@ class ProcessTable:
             return parse_stat(file.read().decode("utf-8", "replace"))
 
 
-def _share(now: RawProcess, before: RawProcess | None, span: float) -> float:
+def _share(now: RawProcess, before: RawProcess | None, span: float) -> float | None:
     if before is None or before.started != now.started or span <= 0:
-        return 0.0
-    return max(0.0, 100 * (now.cpu_s - before.cpu_s) / span)
+        return None
+    return round(max(0.0, 100 * (now.cpu_s - before.cpu_s) / span), 1)
 
 
 def _owners(found: Mapping[int, RawProcess], runs: Mapping[int, str]) -> Iterable[tuple[int, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -68,3 +69,17 @@ def test_this_process_and_its_child_are_found_with_their_run(platform: str) -> N
         assert all(rows[pid].run_id for pid in first)
     finally:
         child.communicate(b"\n")
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_a_share_of_the_processor_is_not_known_before_the_second_reading(platform: str) -> None:
+    if platform == "linux" and not sys.platform.startswith("linux"):
+        pytest.skip("needs /proc")
+    times = iter([100.0, 110.0])
+    table = ProcessTable(clock=lambda: next(times), platform=platform)
+    assert {row.cpu_percent for row in table.read(limit=10_000)} == {None}
+    began = time.process_time()
+    while time.process_time() - began < 0.5:
+        pass
+    mine = next(row for row in table.read(limit=10_000) if row.pid == os.getpid())
+    assert mine.cpu_percent == pytest.approx(5.0, abs=3.0)

@@ -108,12 +108,13 @@ def process_row(row: ProcessRow) -> ListRow:
     memory = (
         _("{n} MB").format(n=f"{size:.0f}") if size < 1024 else _("{n} GB").format(n=f"{size / 1024:.1f}")
     )
+    share = "–" if row.cpu_percent is None else with_percent(f"{row.cpu_percent:.0f}")
     return ListRow(
         str(row.pid),
         (
             ListCell(str(row.pid), "dim"),
             ListCell(what_it_is(row), "success" if row.run_id else ""),
-            ListCell(with_percent(f"{row.cpu_percent:.0f}").rjust(5)),
+            ListCell(share.rjust(5)),
             ListCell(memory.rjust(7)),
         ),
     )
