@@ -27,7 +27,7 @@ from engine.hive.protocol import (
     VersionState,
 )
 from engine.hive.round_work import WorkOrder, run_order
-from engine.hive.store import AdapterStore
+from engine.hive.store import JOINED, AdapterStore
 from engine.hive.versions import Versions, write_info
 from engine.http.log import log
 from engine.http.refused import RequestRefused, bad_request
@@ -88,7 +88,7 @@ class Rounds:
             least = self._intake.limits.min_adapters
             if len(waiting) < least:
                 raise bad_request(f"Need at least {least} adapters, but only {len(waiting)} available")
-            with locked_folder(self._store.aggregated, ".joined.") as staged:
+            with locked_folder(self._store.aggregated, JOINED) as staged:
                 order = WorkOrder(
                     names=[one.id for one in waiting],
                     folders=[str(self._store.folder_of(one.id)) for one in waiting],
@@ -103,6 +103,10 @@ class Rounds:
                         _("the adapters could not be joined: {reason}").format(reason=outcome.problem)
                     )
                 report = outcome.report
+                if report.num_adapters < least:
+                    raise bad_request(
+                        f"Need at least {least} adapters, but only {report.num_adapters} can be joined"
+                    )
                 version = self._version(name, waiting, report)
                 folder = staged / "adapter"
                 version = msgspec.structs.replace(version, bytes=(folder / ARCHIVE_WEIGHTS).stat().st_size)

@@ -8,6 +8,7 @@ hive/.uploads/<id>                       what has arrived of an upload
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import sqlite3
@@ -34,7 +35,6 @@ from engine.hive.hivemind_files import adapter_metadata, registry_file
 from engine.hive.lora_file import BadAdapter
 from engine.hive.protocol import (
     ARCHIVE_CONFIG,
-    ARCHIVE_INFO,
     ARCHIVE_WEIGHTS,
     AdapterInfo,
     Contributor,
@@ -46,7 +46,12 @@ from engine.hive.registry import Registry
 AGGREGATED = "aggregated"
 METADATA = "metadata.json"
 _UPLOADS = ".uploads"
+_UPLOAD = re.compile("[0-9a-f]{32}")
 _INCOMING = ".incoming."
+JOINED = ".joined."
+"""How the folder in which a version is made begins."""
+UNFINISHED = ".unfinished"
+"""A file in the folder of an adapter or a version until its row is written: nothing else is swept."""
 _JSON = "registry.json"
 _COLUMNS = (*AdapterInfo.__struct_fields__, "folder")
 _INSERT = "INSERT INTO adapters ({}) VALUES ({})".format(  # noqa: S608
@@ -58,7 +63,7 @@ class AdapterStore:
     """The adapters of a hive."""
 
     def __init__(self, folder: Path) -> None:
-        """Opens the hive in `folder`, which is created, and sweeps what a killed server left. Raises BadInput, OSError."""
+        """Opens the hive in `folder`, which is created. Raises BadInput, OSError."""
         self.folder = folder
         self.uploads = folder / _UPLOADS
         self.aggregated = folder / AGGREGATED
@@ -88,6 +93,7 @@ class AdapterStore:
             write_synced(content / ARCHIVE_CONFIG, config)
             write_synced(content / METADATA, _indented(metadata_of(adapter)))
             fsync_dir(content)
+            write_synced(content / UNFINISHED, b"")
             _link_or_move(weights, content / ARCHIVE_WEIGHTS)
             fsync_dir(content)
             place = self._free_place(adapter.user_id)
@@ -96,10 +102,12 @@ class AdapterStore:
             fsync_dir(place.parent)
             fsync_dir(self.folder)
             try:
-                return self._register(adapter, place, upload_id)
+                stored = self._register(adapter, place, upload_id)
             except BaseException:
                 shutil.rmtree(place, ignore_errors=True)
                 raise
+            set_finished(place)
+            return stored
 
     def _free_place(self, user: str) -> Path:
         """A folder `<user>/<time>` that is not there yet, and whose id is not in the registry."""
@@ -255,27 +263,32 @@ class AdapterStore:
             write_json(self.folder / _JSON, registry_file(self.registry, self.folder), mode=0o600)
 
     def sweep(self, now: float) -> None:
-        """Deletes what killed requests left: folders and files without a row, and uploads that have expired."""
+        """Deletes what killed requests left, and uploads that have expired. A folder that was finished stays, also one
+        that the registry does not know: a registry that was lost or replaced takes nothing with it."""
         for path in self.folder.glob(f"{_INCOMING}*"):
             remove_stale(path)
         with self.registry.transaction() as db:
             db.execute("DELETE FROM uploads WHERE expires_at < ?", (now,))
         uploads = {row[0] for row in self.registry.rows("SELECT id FROM uploads")}
         for path in self.uploads.iterdir():
-            if path.name not in uploads:
+            if _UPLOAD.fullmatch(path.name) and path.name not in uploads:
                 path.unlink(missing_ok=True)
+        for path in self.aggregated.glob(f"{JOINED}*"):
+            remove_stale(path)
         known = {row[0] for row in self.registry.rows("SELECT folder FROM adapters")}
-        for path in self.folder.glob("*/*"):
-            if path.parent.name in (AGGREGATED, _UPLOADS) or path.parent.name.startswith("."):
-                continue
-            if f"{path.parent.name}/{path.name}" not in known and _has_key(path / METADATA, "norm"):
-                shutil.rmtree(path, ignore_errors=True)
-        versions = {row[0] for row in self.registry.rows("SELECT version FROM versions")}
-        for path in self.aggregated.iterdir():
-            if path.name.startswith("."):
-                remove_stale(path)
-            elif path.name not in versions and _has_key(path / ARCHIVE_INFO, "lineage"):
-                shutil.rmtree(path, ignore_errors=True)
+        known |= {f"{AGGREGATED}/{row[0]}" for row in self.registry.rows("SELECT version FROM versions")}
+        for mark in self.folder.glob(f"*/*/{UNFINISHED}"):
+            place = mark.parent
+            if f"{place.parent.name}/{place.name}" in known:
+                set_finished(place)
+            else:
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def set_finished(place: Path) -> None:
+    """Its row is written."""
+    with suppress(OSError):
+        (place / UNFINISHED).unlink()
 
 
 def already_voted(user: str, *, same_user: bool) -> BadAdapter:
@@ -294,14 +307,6 @@ def metadata_of(adapter: AdapterInfo) -> dict[str, Any]:
     """HiveMind's `metadata.json`, with what is known more."""
     more = {"sha256": adapter.sha256, "norm": adapter.norm, "base_sha256": adapter.base_fingerprint}
     return {**adapter_metadata(msgspec.structs.asdict(adapter)), **more}
-
-
-def _has_key(file: Path, key: str) -> bool:
-    """Whether this server wrote a file of JSON: HiveMind's has no such key. What a person put here stays."""
-    try:
-        return key in msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError):
-        return False
 
 
 def _link_or_move(file: Path, place: Path) -> None:

@@ -22,7 +22,7 @@ from engine.hive.protocol import (
     VersionInfo,
     VersionState,
 )
-from engine.hive.store import AdapterStore
+from engine.hive.store import UNFINISHED, AdapterStore, set_finished
 from engine.http.refused import RequestRefused, bad_request
 
 MEMBERS = (ARCHIVE_CONFIG, ARCHIVE_WEIGHTS, ARCHIVE_INFO)
@@ -98,6 +98,7 @@ class Versions:
         """
         for name in MEMBERS:
             sync_file(folder / name)
+        write_synced(folder / UNFINISHED, b"")
         fsync_dir(folder)
         place = self._store.aggregated / version.version
         folder.rename(place)
@@ -118,6 +119,7 @@ class Versions:
                 (now, version.version, version.round),
             )
             db.execute("INSERT INTO rounds (number, opened_at) VALUES (?, ?)", (version.round + 1, now))
+        set_finished(place)
         self._store.write_registry_json()
         return stored
 

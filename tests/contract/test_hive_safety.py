@@ -206,15 +206,35 @@ def test_an_upload_that_expired_is_swept_with_what_a_killed_server_left(tmp_path
             db.execute("UPDATE uploads SET expires_at = 1")
         registry.close()
         assert httpx.get(f"{url}/api/v1/uploads/{upload}", trust_env=False).status_code == 404
-    orphan = folder / "alice" / "20260101_000000"
-    orphan.mkdir(parents=True)
-    (orphan / "metadata.json").write_text('{"norm": 1.0}')
-    (folder / "aggregated" / "v1").mkdir()
-    (folder / "aggregated" / "v1" / "aggregation_info.json").write_text('{"lineage": {}}')
-    (folder / ".incoming.x").mkdir()
-    (folder / "mine.txt").write_text("a file of the person")
+    for orphan in ("alice/20260101_000000", "aggregated/v1"):
+        (folder / orphan).mkdir(parents=True)
+        for name in ("adapter_config.json", ".unfinished"):
+            (folder / orphan / name).touch()
+    for left in (".incoming.x", "aggregated/.joined.x"):
+        (folder / left).mkdir()
+        (folder / left / "adapter_config.json").touch()
     with serving_hive(folder):
-        assert stored_files(folder) == {"mine.txt"}
+        assert stored_files(folder) == set()
+
+
+def test_a_sweep_leaves_what_was_finished_and_what_a_person_put_there(tmp_path: Path) -> None:
+    folder = tmp_path / "hive"
+    with serving_hive(folder) as url:
+        for seed, user in enumerate(("alice", "bob")):
+            assert send(url, user, adapter_zip(seed)).status_code == 200
+        joined = httpx.post(f"{url}/api/v1/aggregate", timeout=60, trust_env=False).json()
+        assert joined["success"]
+    for own in ("mine.txt", "aggregated/.notes/mine.txt", ".uploads/notes/mine.txt"):
+        (folder / own).parent.mkdir(exist_ok=True)
+        (folder / own).write_text("a file of the person")
+    before = stored_files(folder)
+    assert len(before) == 12
+    with serving_hive(folder):
+        assert stored_files(folder) == before
+    for file in folder.glob("registry.db*"):
+        file.unlink()
+    with serving_hive(folder):
+        assert stored_files(folder) == before
 
 
 @pytest.mark.parametrize(
