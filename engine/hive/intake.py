@@ -146,9 +146,9 @@ class Intake:
             check_base(base, adapter.base_model, adapter.base_fingerprint)
             check_modules(base, config, modules)
             lora = LoraFile(weights.parent, config, modules)
-            stored = self.store.add(
-                weights, plain_config(lora, adapter.base_model), adapter, upload_id=upload_id
-            )
+            # All say the name that the hive gives the base: those that were taken by its fingerprint join too.
+            stored_config = plain_config(lora, base.name or adapter.base_model)
+            stored = self.store.add(weights, stored_config, adapter, upload_id=upload_id)
             self._learn_base(base, adapter, {name: module.shape for name, module in modules.items()})
         return stored
 

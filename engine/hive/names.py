@@ -46,9 +46,10 @@ def is_version(text: str) -> bool:
 def same_base(one: str, other: str) -> bool:
     """Whether two names mean one base model. Paths differ from machine to machine, so the last part counts, without
     the suffix of GGUF files."""
-    return _base_word(one) == _base_word(other)
+    return base_word(one) == base_word(other)
 
 
-def _base_word(name: str) -> str:
+def base_word(name: str) -> str:
+    """What a name of a base model is compared by."""
     last = re.split(r"[/\\]", name.strip().rstrip("/\\"))[-1]
     return last.casefold().removesuffix(".gguf")

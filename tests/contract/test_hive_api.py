@@ -356,6 +356,27 @@ def test_a_fingerprint_counts_more_than_a_name(url: str) -> None:
     assert (other.status_code, other.json()["rule"]) == (422, "base")
 
 
+def test_what_was_taken_by_its_fingerprint_joins_whatever_its_base_is_called(url: str) -> None:
+    for seed, (user, name) in enumerate(
+        {"ann": "Tiny-Base", "bob": "org/TINY-base", "eve": "mine:tag"}.items()
+    ):
+        changes = {"config": config(base_model_name_or_path=name), "base_fingerprint": FINGERPRINT}
+        upload = announce(url, weights(seed), user_id=user, **changes).json()["upload_id"]
+        put(url, upload, 0, weights(seed))
+        assert post(url, f"/uploads/{upload}/finish").status_code == 201
+    joined = post(url, "/aggregate").json()
+    assert {one["user_id"] for one in joined["detail"]["parents"]} == {"ann", "bob", "eve"}
+
+
+def test_a_round_is_not_joined_from_fewer_adapters_than_it_needs(url: str, folder: Path) -> None:
+    for seed, user in enumerate(("ann", "bob")):
+        send(url, user, adapter_zip(seed))
+    next(folder.glob("bob/*/adapter_model.safetensors")).write_bytes(b"the disk was damaged")
+    refused = post(url, "/aggregate")
+    assert (refused.status_code, get(url, "/versions").json()["versions"]) == (400, [])
+    assert get(url, "/status").json()["round"] == 1
+
+
 def test_tokens_are_stored_as_hashes_and_end_with_what_waits(folder: Path) -> None:
     with serving_hive(folder) as url:
         registry = Registry(folder)

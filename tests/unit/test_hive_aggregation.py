@@ -248,6 +248,17 @@ def test_what_cannot_be_joined_is_refused_by_its_rule(tmp_path: Path) -> None:
         _join([Contribution(name, folder) for name, folder, _rule in bad[:2]], tmp_path / "none")
 
 
+def test_one_base_may_be_spelt_as_each_machine_has_it(tmp_path: Path) -> None:
+    names = ("/home/ann/Tiny-Base.gguf", "org/tiny-base", "tiny-base/")
+    contributions = [
+        Contribution(
+            name, write_adapter(tmp_path / str(seed), factors(seed, 2), base_model_name_or_path=name)
+        )
+        for seed, name in enumerate(names)
+    ]
+    assert not _join(contributions, tmp_path / "out", method=JoinMethod.STACK).refused
+
+
 def test_an_update_beyond_the_number_format_is_not_written_as_infinity(tmp_path: Path) -> None:
     huge = [
         Contribution(

@@ -14,6 +14,7 @@ from engine.hive.aggregation.low_rank import squared_norm
 from engine.hive.aggregation.tensor_io import Matrix, read_matrix
 from engine.hive.aggregation.terms import Contribution, RefusedAdapter
 from engine.hive.lora_file import BadAdapter, LoraFile, open_regular, read_lora
+from engine.hive.names import base_word
 from engine.hive.protocol import Rule
 from engine.models.card import read_card
 
@@ -27,7 +28,7 @@ class Adapter:
     a_digest: str
     """Hash of all its A."""
     base: str
-    """Last part of the name of its base model; "" when it does not say."""
+    """`base_word` of its base model; "" when it does not say."""
     base_sha256: str
     """Fingerprint of its base, from its card; "" without one."""
 
@@ -75,7 +76,7 @@ def _read(contribution: Contribution) -> Adapter:
             size += squared_norm(b * module.scale, a)
     if not size > 0:
         raise BadAdapter(Rule.UNCHANGED, _("it changes nothing: its update is zero"), path=lora.weights)
-    name = (lora.config.base_model_name_or_path or "").rstrip("/").rpartition("/")[2]
+    name = base_word(lora.config.base_model_name_or_path or "")
     try:
         sha = read_card(contribution.folder).base_sha256
     except (OSError, msgspec.DecodeError):
