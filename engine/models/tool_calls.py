@@ -133,19 +133,31 @@ def forced_schema(syntax: ToolSyntax, tools: Sequence[Mapping[str, Any]], name: 
     """The JSON schema of a call of one of `tools`, or of `name` alone; as JSON."""
     field = _ARGUMENTS[syntax is ToolSyntax.BARE]
     functions = [tool["function"] for tool in tools if not name or tool["function"]["name"] == name]
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": function["name"]},
-                field: {"additionalProperties": False, **(function.get("parameters") or {"type": "object"})},
-            },
-            "required": ["name", field],
-            "additionalProperties": False,
-        }
-        for function in functions
-    ]
-    return json.dumps(calls[0] if len(calls) == 1 else {"anyOf": calls})
+    definitions, calls = {}, []
+    for number, function in enumerate(functions):
+        place = f"#/$defs/{number}"
+        parameters = {"additionalProperties": False, **(function.get("parameters") or {"type": "object"})}
+        definitions[str(number)] = _moved(parameters, place)
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": function["name"]}, field: {"$ref": place}},
+                "required": ["name", field],
+                "additionalProperties": False,
+            }
+        )
+    return json.dumps({"anyOf": calls, "$defs": definitions})
+
+
+def _moved(schema: Any, place: str) -> Any:
+    """A schema that stands at `place` of another one: what it refers to within itself is below that."""
+    if isinstance(schema, list):
+        return [_moved(item, place) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved = {key: _moved(value, place) for key, value in schema.items()}
+    target = moved.get("$ref")
+    return moved | {"$ref": place + target[1:]} if isinstance(target, str) and target[:1] == "#" else moved
 
 
 def _read(text: str, names: Collection[str]) -> ToolCall | None:

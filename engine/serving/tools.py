@@ -12,7 +12,15 @@ import msgspec
 from engine.http.refused import bad_request
 from engine.inference.language_model import Generated, Sampling
 from engine.inference.protocol import Generate, Render, TextDelta
-from engine.models.tool_calls import OPEN, CallReader, ToolSyntax, forced_schema
+from engine.models.tool_calls import (
+    OPEN,
+    CallReader,
+    ToolCall,
+    ToolSyntax,
+    call_json,
+    forced_schema,
+    tool_definition,
+)
 from engine.serving.front import ROLES, CalledTool, Front, request_to
 from engine.serving.names import ApiModel
 
@@ -52,15 +60,8 @@ def tools_of(value: Any) -> list[dict[str, Any]]:
         if not isinstance(function.get("parameters") or {}, dict):
             raise bad_request(f"parameters of {function['name']} are no JSON schema")
     return [
-        {
-            "type": "function",
-            "function": {
-                "name": tool["function"]["name"],
-                "description": str(tool["function"].get("description") or ""),
-                "parameters": tool["function"].get("parameters") or {"type": "object", "properties": {}},
-            },
-        }
-        for tool in tools
+        tool_definition(function["name"], str(function.get("description") or ""), function.get("parameters"))
+        for function in (tool["function"] for tool in tools)
     ]
 
 
@@ -127,10 +128,7 @@ async def tool_answer(
     front: Front, model: ApiModel, name: str, talk: ToolTalk, sampling: Sampling, keep_s: float | None
 ) -> ToolAnswer:
     """The request for an answer to `talk`. Raises RequestRefused for a model that takes no tools; `name` is its name."""
-    turns = talk.turns
-    if not turns:
-        raise bad_request("messages must not be empty")
-    shown = await front.render_tools(Render(model=model.reference, turns=turns, tools=talk.tools))
+    shown = await front.render_tools(Render(model=model.reference, turns=talk.turns, tools=talk.tools))
     syntax = shown.tool_syntax
     if syntax is None:
         raise bad_request(f"{name} does not support tools")
@@ -158,4 +156,4 @@ def _called(call: Any) -> dict[str, Any]:
         raise bad_request(f"arguments of {function['name']} are no object")
     id_ = call.get("id")
     named = {"id": id_} if isinstance(id_, str) else {}
-    return {**named, "type": "function", "function": {"name": function["name"], "arguments": arguments}}
+    return named | call_json(ToolCall(name=function["name"], arguments=arguments))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import ollama
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageFunctionToolCall
+from pydantic import BaseModel, Field
 
 from tests.export_models import write_gguf
 from tests.hf_models import write_hf
@@ -100,6 +102,39 @@ def test_a_forced_call_comes_whole_and_streamed(
     assert [(call.index, call.function.name) for call in calls] == [(0, "weather")]
     assert json.loads(calls[0].function.arguments) == {"city": "Paris"}
     assert parts[-1].finish_reason == "tool_calls" and not "".join(part.delta.content or "" for part in parts)
+
+
+class Place(BaseModel):
+    city: Literal["Paris"]
+
+
+class Forecast(BaseModel):
+    """The weather of the next days."""
+
+    where: Place
+    others: list[Place] = Field(max_length=1)
+
+
+class Map(BaseModel):
+    """A map of a city."""
+
+    where: Place
+
+
+@pytest.mark.parametrize("model", ["tagged", "bare"])
+@pytest.mark.parametrize("kinds", [[Forecast], [Map, Forecast]], ids=len)
+def test_a_forced_call_obeys_a_schema_that_refers_to_its_own_definitions(
+    openai_client: openai.OpenAI, model: str, kinds: list[type[BaseModel]]
+) -> None:
+    tools: list[Any] = [openai.pydantic_function_tool(kind) for kind in kinds]
+    assert "$ref" in json.dumps(tools)
+    reply = openai_client.chat.completions.create(
+        model=model, messages=ASKED, tools=tools, tool_choice="required", temperature=1, seed=3
+    )
+    (call,) = reply.choices[0].message.tool_calls or []
+    assert isinstance(call, ChatCompletionMessageFunctionToolCall)
+    (kind,) = [kind for kind in kinds if kind.__name__ == call.function.name]
+    assert kind.model_validate_json(call.function.arguments, strict=True)
 
 
 @pytest.mark.parametrize("stream", [False, True])
