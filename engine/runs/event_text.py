@@ -395,7 +395,7 @@ def cycle_text(event: e.EvolutionCycle) -> str:
         )
     if event.p_value is not None and event.alpha is not None:
         text += _(", p = {p} (interim look {look} requires < {alpha})").format(
-            p=f"{event.p_value:.3g}", look=event.look, alpha=f"{event.alpha:.2g}"
+            p=f"{event.p_value:.3g}", look=event.look, alpha=f"{event.alpha:.3g}"
         )
     return text
 

@@ -82,7 +82,7 @@ def _cycle(cycle: EvolutionCycle, glyphs: Glyphs, arrow: str, width: int, *, ove
     ]
     if cycle.p_value is not None and cycle.alpha is not None:
         sense = "<" if cycle.p_value < cycle.alpha else ">=" if glyphs.ascii else "≥"
-        parts.append((f"p {cycle.p_value:.3g} {sense} {cycle.alpha:.2g}", ""))
+        parts.append((f"p {cycle.p_value:.3g} {sense} {cycle.alpha:.3g}", ""))
     if width >= WIDE:
         parts.append((names, "$foreground-muted"))
     return _in_lines(parts, width)
