@@ -20,6 +20,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def rank_here(rank: int) -> int:
+    """Number of the process `rank` of a training among those on this machine, for its GPU."""
+    return int(os.environ.get("LOCAL_RANK", rank)) if started_by_torchrun() else rank
+
+
 def restarts() -> int:
     """How often torchrun has started all processes again."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))

@@ -55,7 +55,7 @@ def choose_device(
     requested = threads or _requested_threads()
     if processes > 1 and not requested:
         requested = max(1, physical_cores() // processes)
-    count = requested or physical_cores()
+    count = requested or threads_alone()
     torch.set_num_threads(count)
     if torch.cuda.is_available():
         return Device("cuda", count, True if bf16 is None else bf16, torch.cuda.get_device_name())
@@ -84,6 +84,11 @@ def _requested_threads() -> int:
     """Thread count of OMP_NUM_THREADS; 0: not set."""
     requested = os.environ.get("OMP_NUM_THREADS", "")
     return int(requested) if requested.isdecimal() else 0
+
+
+def threads_alone() -> int:
+    """Threads of a process that has this machine to itself, as the user has set them."""
+    return _requested_threads() or physical_cores()
 
 
 def physical_cores() -> int:

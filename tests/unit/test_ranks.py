@@ -19,6 +19,7 @@ import pytest
 from engine.core.errors import Interrupted, RunFailed, UsageProblem
 from engine.models.base_models import find_base
 from engine.models.card import Lineage
+from engine.models.transformer import ModelConfig, Transformer
 from engine.runs.context import RunContext
 from engine.runs.control import Request
 from engine.runs.events import (
@@ -31,11 +32,13 @@ from engine.runs.events import (
     Step,
 )
 from engine.runs.kinds import TrainMode, TrainParams
+from engine.runs.torchrun import rank_here
 from engine.runs.train_flags import check_processes
 from engine.training.autotune import CpuTuning
 from engine.training.batches import MicroBatch
 from engine.training.control import handle_commands
-from engine.training.distributed.open import check_device
+from engine.training.devices import Device
+from engine.training.distributed.open import check_device, open_ranks
 from engine.training.distributed.processes import SpawnedProcesses
 from engine.training.lora.train import train_lora
 from engine.training.objective import Objective, TrainableModel
@@ -202,6 +205,25 @@ def test_devices_that_several_processes_cannot_use_are_refused(
         return
     with pytest.raises(UsageProblem, match=words):
         check_device(device, gpus, here)
+
+
+def test_only_the_processes_of_this_machine_need_its_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    torchrun = {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "RANK": "1"}
+    for name, value in (torchrun | {"LOCAL_RANK": "0"}).items():
+        monkeypatch.setenv(name, value)
+    device, model = (
+        Device("cuda", 1, False, ""),
+        Transformer(ModelConfig(dim=8, layers=1, heads=1, kv_heads=1, head_dim=8, ffn=8)),
+    )
+    assert open_ranks(new_run(tmp_path).run_dir, 2, device, model, None).count == 2
+    assert rank_here(1) == 0
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    assert rank_here(1) == 1
+    with pytest.raises(UsageProblem, match="needs a GPU for each process"):
+        open_ranks(new_run(tmp_path).run_dir, 2, device, model, None)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from engine.core.errors import UsageProblem
 from engine.core.i18n import _
 from engine.models.transformer import Transformer
 from engine.runs.rundir import RunDir
-from engine.runs.torchrun import started_by_torchrun
+from engine.runs.torchrun import processes_here, started_by_torchrun
 from engine.training.adapter_source import LoraSetup
 from engine.training.devices import Device
 from engine.training.distributed.processes import Processes, SpawnedProcesses, TorchrunProcesses
@@ -24,7 +24,8 @@ def open_ranks(
 
     Raises UsageProblem for a device that several processes cannot use.
     """
-    check_device(device.name, torch.cuda.device_count() if device.name == "cuda" else 0, nproc)
+    gpus = torch.cuda.device_count() if device.name == "cuda" else 0
+    check_device(device.name, gpus, processes_here(nproc))
     processes: Processes = TorchrunProcesses() if started_by_torchrun() else SpawnedProcesses(run.path, nproc)
     setup = RankSetup(
         threads=device.threads,

@@ -21,7 +21,7 @@ from engine.machine.process_memory import ProcessTreeMemory
 from engine.runs.event_text import rank_lost_text
 from engine.runs.events import RankHealth, RankLost, RanksReported
 from engine.training.batches import MicroBatch
-from engine.training.devices import physical_cores
+from engine.training.devices import threads_alone
 from engine.training.distributed.divide import divide
 from engine.training.distributed.exchange import ConnectionLost, Order, ProcessGroup, StepReport
 from engine.training.distributed.processes import NOTICE_S, Processes
@@ -83,7 +83,7 @@ class Ranks:
             self.processes.kill()
             group.close()
         # What follows the training computes alone.
-        torch.set_num_threads(physical_cores())
+        torch.set_num_threads(threads_alone())
 
     def _step(self, job: TrainingJob, parts: Sequence[MicroBatch]) -> float:
         group = self._group

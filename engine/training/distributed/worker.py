@@ -15,11 +15,12 @@ import time
 from pathlib import Path
 
 import msgspec
+import torch
 from torch._C._distributed_c10d import FileStore, PrefixStore, Store
 
 from engine.core.errors import H2QError, is_out_of_memory
 from engine.machine.process_memory import ProcessTreeMemory
-from engine.runs import network_guard
+from engine.runs import network_guard, torchrun
 from engine.training.batches import MicroBatch
 from engine.training.distributed.exchange import (
     IDLE_TIMEOUT,
@@ -75,7 +76,7 @@ def main(store_path: Path, rank: int, count: int) -> int:
 
 def serve_torchrun() -> int:
     """A process of torchrun but the first one: computes in every phase until the first one ends its run."""
-    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, count = torchrun.rank(), torchrun.world_size()
     whole = torchrun_store()
     for number in itertools.count(1):
         store = PrefixStore(str(number), whole)
@@ -101,6 +102,9 @@ def serve(store: Store, rank: int, count: int) -> None:
     Raises ConnectionLost, and BadInput when the model cannot be built.
     """
     setup = RankSetup.decode(store.get(SETUP))
+    if torch.cuda.is_available():
+        # "cuda" means this one from here on; the first process has the first.
+        torch.cuda.set_device(torchrun.rank_here(rank))
     model, objective = build(setup)
     store.set(ready_key(rank), msgspec.json.encode(this_process()).decode())
     group = ProcessGroup(store, rank, count, cuda=objective.device.name == "cuda")
