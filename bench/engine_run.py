@@ -19,7 +19,8 @@ from engine.runs import events
 from engine.runs.events import JournalRecord, RunStatus
 from engine.runs.journal import JournalReader
 from engine.runs.kinds import Params
-from engine.runs.launch import create_run, engine_command, engine_environment
+from engine.runs.launch import create_run
+from engine.runs.own_process import engine_command, engine_environment
 from engine.runs.rundir import RunDir
 from engine.runs.spec import make_spec
 

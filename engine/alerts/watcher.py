@@ -34,7 +34,8 @@ from engine.core.settings import Settings
 from engine.machine.history_file import HistoryFile
 from engine.machine.recording import NO_RUN, RunFigures, record
 from engine.runs import lock
-from engine.runs.launch import WATCH_LOCK, engine_command, engine_environment
+from engine.runs.launch import WATCH_LOCK
+from engine.runs.own_process import engine_command, engine_environment
 
 TICK_S = 5.0
 IDLE_S = 60.0

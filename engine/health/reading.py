@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from engine.core.i18n import _
+from engine.core.i18n import _, colon
 from engine.core.paths import Workspace
 from engine.health.grades import AnyCheck, CheckResult, Grade, Judgement, NotKnown
-from engine.runs.launch import engine_environment
+from engine.runs.own_process import engine_environment
 
 
 def run_program(*words: str, timeout_s: float = 3.0) -> str:
@@ -23,7 +23,7 @@ def run_program(*words: str, timeout_s: float = 3.0) -> str:
         raise NotKnown(_("the program {name} is not installed").format(name=words[0]))
     done = _run(words, timeout_s)
     if done.returncode:
-        raise NotKnown(colon_text(words[0], last_line(done.stderr) or str(done.returncode)))
+        raise NotKnown(colon(words[0], last_line(done.stderr) or str(done.returncode)))
     return done.stdout
 
 
@@ -50,11 +50,6 @@ def _run(
         raise NotKnown(
             _("{name} did not answer within {seconds:g} s").format(name=name, seconds=timeout_s)
         ) from None
-
-
-def colon_text(head: str, tail: str) -> str:
-    """`head: tail` of two names that are not translated."""
-    return f"{head}: {tail}"
 
 
 def last_line(text: str) -> str:

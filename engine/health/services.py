@@ -19,8 +19,9 @@ from engine.core.config import load_settings
 from engine.core.errors import H2QError
 from engine.core.i18n import N_, _
 from engine.core.paths import Workspace
-from engine.health.grades import Fix, Grade, Judgement, NotKnown, as_root, fixable, passes, warns
+from engine.health.grades import Grade, Judgement, NotKnown, as_root, fixable, passes, warns
 from engine.health.reading import run_program
+from engine.health.terminal import keep_user_manager
 from engine.health.versions import version_tuple
 from engine.models.ollama.client import MODEL_PREFIX, local_host
 from engine.runs.network_guard import is_loopback
@@ -359,9 +360,5 @@ def judge_linger(reading: LingerReading) -> Judgement:
         raise NotKnown(_("systemd does not say whether it runs without a login"))
     if reading.lingers:
         return passes(_("scheduled runs start without a login"))
-    fix = Fix(
-        change=_("Let systemd keep your user manager while you are logged out"),
-        command=("loginctl", "enable-linger"),
-        outside=True,
-    )
-    return fixable(Grade.WARN, _("lingering is off: scheduled runs start only while you are logged in"), fix)
+    text = _("lingering is off: scheduled runs start only while you are logged in")
+    return fixable(Grade.WARN, text, keep_user_manager())

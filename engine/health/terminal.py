@@ -61,10 +61,8 @@ def judge_terminal(reading: TerminalReading) -> Judgement:
 
 
 class Tmux(NamedTuple):
-    """What tmux says about itself and the terminal outside."""
+    """What tmux says about the terminal outside."""
 
-    default_terminal: str
-    """Its option: TERM of new windows."""
     features: tuple[str, ...] = ()
     """Of the attached terminal (`client_termfeatures`): "256", "RGB"; empty when it is not known."""
     client: str = ""
@@ -91,7 +89,7 @@ def read_colours(_ws: Workspace) -> ColoursReading:
             tmux = parse_tmux(
                 run_program(
                     "tmux", "display-message", "-p",
-                    "#{default-terminal}|#{client_termname}|#{client_termfeatures}", timeout_s=1.5,
+                    "#{client_termname}|#{client_termfeatures}", timeout_s=1.5,
                 )
             )  # fmt: skip
         except NotKnown:
@@ -107,9 +105,9 @@ def read_colours(_ws: Workspace) -> ColoursReading:
 
 
 def parse_tmux(text: str) -> Tmux:
-    """The answer to `display-message -p '#{default-terminal}|#{client_termname}|#{client_termfeatures}'`."""
-    terminal, client, features = (*text.strip().split("|"), "", "", "")[:3]
-    return Tmux(terminal, tuple(filter(None, features.split(","))), client)
+    """The answer to `display-message -p '#{client_termname}|#{client_termfeatures}'`."""
+    client, _bar, features = text.strip().partition("|")
+    return Tmux(tuple(filter(None, features.split(","))), client)
 
 
 def judge_colours(reading: ColoursReading) -> Judgement:
@@ -189,16 +187,21 @@ def read_logout(_ws: Workspace, root: Path = Path("/")) -> LogoutReading:
 
 def kills_at_logout(text: str) -> bool:
     """The last KillUserProcesses of logind's files (logind.conf(5)); no by default."""
-    values = re.findall(r"^\s*KillUserProcesses\s*=\s*(\w+)", text, re.MULTILINE)
+    values = re.findall(r"^[ \t]*KillUserProcesses[ \t]*=[ \t]*(\w+)", text, re.MULTILINE)
     return bool(values) and values[-1].lower() in ("yes", "true", "1", "on")
+
+
+def keep_user_manager() -> Fix:
+    """The fix after which the user's systemd, and what runs in it, stays while the user is logged out."""
+    return Fix(
+        change=_("Let systemd keep your user manager while you are logged out"),
+        command=("loginctl", "enable-linger"),
+        outside=True,
+    )
 
 
 def judge_logout(reading: LogoutReading) -> Judgement:
     if reading.kills and not reading.scopes:
-        fix = Fix(
-            change=_("Let systemd keep your user manager while you are logged out"),
-            command=("loginctl", "enable-linger"),
-            outside=True,
-        )
-        return fixable(Grade.WARN, _("logind kills your processes, including runs, at logout"), fix)
+        text = _("logind kills your processes, including runs, at logout")
+        return fixable(Grade.WARN, text, keep_user_manager())
     return passes(_("runs continue after logout"))

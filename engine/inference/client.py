@@ -237,7 +237,7 @@ class InferenceClient:
         if self._process is not None and self._process.poll() is None:
             return
         # The modules of runs import psutil, which a client of a running service does not need.
-        from engine.runs.launch import engine_command, engine_environment
+        from engine.runs.own_process import engine_command, engine_environment
 
         _started[:] = [process for process in _started if process.poll() is None]
         log = log_path(self._ws)

@@ -21,7 +21,7 @@ _INTERPRETERS = ("python", "node", "ruby", "perl", "bash", "sh", "java", "deno",
 _OPTIONS_WITH_VALUE = ("-X", "-W")
 _OPTIONS = (*_OPTIONS_WITH_VALUE, "-P", "-u", "-B", "-E", "-I", "-s", "-S", "-O", "-OO", "-q", "-v", "-b")
 """Of Python, before the script or module."""
-OWN_VERBS = ("run", "serve", "watch", "deliver", "llama")
+OWN_VERBS = ("run", "serve", "watch", "deliver", "rank", "llama", "gate")
 """Of `python -m engine`; such a process is called `engine run` and the like."""
 _TASK_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096

@@ -26,6 +26,7 @@ from engine.runs import lock, runner
 from engine.runs.context import requested_budget_mb
 from engine.runs.events import JournalRecord
 from engine.runs.kinds import KINDS
+from engine.runs.own_process import engine_command, engine_environment
 from engine.runs.resume import freeze_settings
 from engine.runs.rundir import LOCK, SPEC, RunDir
 from engine.runs.spec import RunSpec, encode_spec, new_run_id
@@ -35,21 +36,6 @@ WATCH_LOCK = "watch.lock"
 """Held by the watcher of a workspace while it lives."""
 NO_WATCH = "H2Q_NO_WATCH"
 """Environment variable: when set, no watcher is started."""
-
-
-def engine_command() -> list[str]:
-    """Start of a command line for `engine.__main__`; use it with `engine_environment`.
-
-    -P keeps the current folder out of the module search path.
-    """
-    return [sys.executable, "-P", "-m", "engine"]
-
-
-def engine_environment() -> dict[str, str]:
-    """Environment in which `engine` is this program, also in a checkout that is not installed."""
-    home = str(Path(__file__).resolve().parents[2])
-    paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}
 
 
 def create_run(ws: Workspace, spec: RunSpec) -> RunDir:

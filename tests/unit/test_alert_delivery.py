@@ -30,7 +30,7 @@ from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import Workspace
 from engine.core.settings import Settings
 from engine.runs.events import RunStatus
-from engine.runs.launch import engine_command, engine_environment
+from engine.runs.own_process import engine_command, engine_environment
 from tests.alert_servers import CODE, USER, MailBox, http_server, make_certificate, smtp_server
 from tests.conftest import Once
 

@@ -34,14 +34,8 @@ from engine.runs import lock
 from engine.runs.events import RunStatus
 from engine.runs.journal import JournalWriter
 from engine.runs.kinds import TrainParams
-from engine.runs.launch import (
-    NO_WATCH,
-    WATCH_LOCK,
-    create_run,
-    engine_command,
-    engine_environment,
-    start_watcher,
-)
+from engine.runs.launch import NO_WATCH, WATCH_LOCK, create_run, start_watcher
+from engine.runs.own_process import engine_command, engine_environment
 from engine.runs.rundir import RunDir
 from engine.runs.spec import make_spec
 from tests.alert_servers import smtp_server

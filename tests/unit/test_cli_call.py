@@ -19,6 +19,6 @@ def test_a_cancelled_call_leaves_no_pipe_open(tmp_path: Path) -> None:
         call.cancel()
         await asyncio.wait([call])
         assert call.cancelled()
-        return psutil.Process().num_fds() - before
+        return int(psutil.Process().num_fds() - before)
 
     assert asyncio.run(opened_by_a_cancelled_call()) == 0

@@ -256,21 +256,21 @@ CASES: Mapping[str, tuple[tuple[Any, Grade, str], ...]] = {
         (bare("linux"), WARN, "16 colours"),
         (bare("screen", inside="screen"), WARN, "GNU screen"),
         (
-            in_tmux("tmux-256color", "", terminal.Tmux("tmux-256color", ("256", "title"), "xterm-256color")),
+            in_tmux("tmux-256color", "", terminal.Tmux(("256", "title"), "xterm-256color")),
             PASS,
             "256",
         ),
         (
-            in_tmux("tmux-256color", "truecolor", terminal.Tmux("tmux-256color", ("256", "RGB"), "foot")),
+            in_tmux("tmux-256color", "truecolor", terminal.Tmux(("256", "RGB"), "foot")),
             PASS,
             "16 mill",
         ),
         (
-            in_tmux("tmux-256color", "truecolor", terminal.Tmux("tmux-256color", ("256",), "xterm")),
+            in_tmux("tmux-256color", "truecolor", terminal.Tmux(("256",), "xterm")),
             WARN,
             "reduces",
         ),
-        (in_tmux("screen", "", terminal.Tmux("screen", ("256",), "xterm")), WARN, "at most 16"),
+        (in_tmux("screen", "", terminal.Tmux(("256",), "xterm")), WARN, "at most 16"),
         (in_tmux("screen-256color", "", None), UNKNOWN, "tmux"),
     ),
     "logout": (

@@ -30,7 +30,7 @@ SWAPS = """Filename				Type		Size		Used		Priority
 /swap.img                               file		4194300		0		-2
 """
 """`/proc/swaps` of Linux 6 with zram."""
-TMUX = "tmux-256color|xterm-256color|bpaste,ccolour,clipboard,cstyle,focus,title\n"
+TMUX = "xterm-256color|bpaste,ccolour,clipboard,cstyle,focus,title\n"
 """tmux 3.3a below xterm-256color."""
 LAUNCHCTL = "PID\tStatus\tLabel\n-\t0\tcom.apple.SafariHistoryServiceAgent\n612\t0\thomebrew.mxcl.ollama\n"
 
@@ -57,9 +57,9 @@ def test_swaps_are_read_with_their_sizes() -> None:
 
 def test_the_answer_of_tmux_is_read() -> None:
     found = terminal.parse_tmux(TMUX)
-    assert (found.default_terminal, found.client) == ("tmux-256color", "xterm-256color")
+    assert found.client == "xterm-256color"
     assert "RGB" not in found.features and "title" in found.features
-    assert terminal.parse_tmux("|") == terminal.Tmux("")
+    assert terminal.parse_tmux("|") == terminal.Tmux()
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,7 @@ def test_the_answer_of_tmux_is_read() -> None:
         ("[Login]\nKillUserProcesses=yes\n", True),
         ("KillUserProcesses=yes\nKillUserProcesses=no\n", False),
         (" KillUserProcesses = 1", True),
+        ("KillUserProcesses=\nyes=\n", False),
     ],
 )
 def test_logind_kills_only_when_its_last_word_says_so(text: str, kills: bool) -> None:

@@ -22,7 +22,7 @@ from engine.alerts.store import AlertStore
 from engine.core.config import load_settings
 from engine.core.credentials import read_secret, secrets_file
 from engine.core.paths import Workspace
-from engine.runs.launch import engine_environment
+from engine.runs.own_process import engine_environment
 from tests.alert_servers import CODE, USER, smtp_server
 from tests.cli import run_cli
 

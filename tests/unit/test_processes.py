@@ -16,6 +16,8 @@ from engine.machine.processes import ProcessTable, parse_stat, program_name
 NAMES = [
     (["/usr/bin/ollama", "serve"], "ollama", "ollama"),
     (["/usr/bin/python3", "-P", "-m", "engine", "run", "/home/me/runs/1"], "python3", "engine run"),
+    (["python3", "-P", "-m", "engine", "rank", "/home/me/meet", "1", "2"], "python3", "engine rank"),
+    (["python3", "-P", "-m", "engine", "gate"], "python3", "engine gate"),
     (["python", "-m", "engine", "--secret"], "python", "engine"),
     (["python", "-u", "-X", "dev", "/home/me/train.py", "--key", "sk-1"], "python", "train.py"),
     (["python", "-m", "http.server", "--token", "sk-1"], "python", "http.server"),

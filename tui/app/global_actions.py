@@ -14,7 +14,6 @@ from tui.app import onboarding
 from tui.screens.ask import Confirm
 from tui.screens.fetch_model import FetchModel, offered_model
 from tui.screens.help import KeysSheet
-from tui.screens.machine_check import MachineCheck
 from tui.terminal.capabilities import has_job_control
 
 if TYPE_CHECKING:
@@ -149,6 +148,8 @@ class GlobalActions:
 
     def action_check_machine(self) -> None:
         """The sheet of the preflight."""
+        from tui.screens.machine_check import MachineCheck
+
         self.app.push_screen(MachineCheck(self.host.workspace, read_only=self.host.read_only))
 
     def action_settings(self) -> None:

@@ -13,16 +13,13 @@ from textual.message import Message
 
 from engine.core.errors import H2QError
 from engine.core.paths import Workspace
-from engine.corpus.review.store import ReviewStore
-from engine.memory.store import MemoryStore
-from engine.models.registry import in_use, list_models
-from engine.runs.estimates import MeasuredRun, RunHistory, Workload, estimate
-from engine.runs.kinds import KINDS, RunKind, TrainMode
+from engine.runs.kinds import KINDS, RunKind
 from tui.app.next_step_text import NextFacts, Now, next_step
 from tui.terminal.text import safe
 from tui.widgets.cell_lines import CellLines
 
 if TYPE_CHECKING:
+    from engine.runs.estimates import RunHistory
     from tui.host.app_host import AppHost
 
 READ_S = 5.0
@@ -47,11 +44,11 @@ class NextStepLine(CellLines):
         self.tab_id = ""
         """The tab on the screen."""
         self.facts: NextFacts | None = None
-        self._history = RunHistory(host.workspace)
+        self._history: RunHistory | None = None
         self._seen: tuple[object, ...] = ()
 
     def on_mount(self) -> None:
-        self.read()
+        self.call_after_refresh(self.read)
         self.set_interval(READ_S, self.read)
 
     def on_resize(self, _event: events.Resize) -> None:
@@ -64,10 +61,18 @@ class NextStepLine(CellLines):
             seen = (await asyncio.to_thread(_changes, self.host.workspace), len(self.host.board.live))
             if seen == self._seen:
                 return
-            memory_gb = self.host.settings.max_memory_gb
-            facts = await asyncio.to_thread(read_facts, self.host.workspace, self._history, memory_gb)
+            facts = await asyncio.to_thread(self._read_facts)
             self._seen = seen
             self.post_message(self.FactsRead(facts))
+
+    def _read_facts(self) -> NextFacts:
+        """Called in a thread: modules are loaded and files are read."""
+        from engine.runs.estimates import RunHistory
+        from tui.app.next_step_facts import read_facts
+
+        if self._history is None:
+            self._history = RunHistory(self.host.workspace)
+        return read_facts(self.host.workspace, self._history, self.host.settings.max_memory_gb)
 
     def on_next_step_line_facts_read(self, message: FactsRead) -> None:
         message.stop()
@@ -111,38 +116,3 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError:
         return (0, 0)
     return (found.st_mtime_ns, found.st_size)
-
-
-def read_facts(workspace: Workspace, history: RunHistory, budget_gb: float) -> NextFacts:
-    """Reads memory, corpus, finished trainings and the model in use. Raises H2QError, OSError and sqlite3.Error."""
-    used = in_use(workspace) or ""
-    made_by = next((card.run_id for card in list_models(workspace) if card.name == used), "")
-    runs = history.runs()
-    last = runs[0] if runs else None
-    if not workspace.memory_db.exists():
-        return NextFacts(in_use=used)
-    with MemoryStore(workspace.memory_db, readonly=True) as store:
-        in_memory, characters = store.count(), store.mean_characters()
-    with ReviewStore(workspace.memory_db, readonly=True) as review:
-        funnel = review.funnel()
-    load = _workload(last, funnel.train, funnel.test, characters)
-    return NextFacts(
-        in_memory=in_memory,
-        collected=funnel.collected,
-        accepted=funnel.accepted,
-        train=funnel.train,
-        unassigned=funnel.unassigned,
-        # Of the demo, which is no training run, the model in use is all that is known.
-        trained=last.summary.conversations if last is not None else funnel.train if made_by else 0,
-        trained_in_use=bool(made_by) and (last is None or made_by == last.run),
-        in_use=used,
-        estimate=estimate(load, runs) if funnel.train else None,
-        budget_mb=budget_gb * 1024,
-    )
-
-
-def _workload(last: MeasuredRun | None, train: int, test: int, characters: float) -> Workload:
-    """The training that `n` offers: the newest one again, with the conversations of now."""
-    mode = last.mode if last is not None and last.mode is not TrainMode.SCRATCH else TrainMode.NATIVE
-    base = (last.params.model or "") if last is not None and mode is not TrainMode.NATIVE else ""
-    return Workload(mode, conversations=train, test=test, base=base, characters=characters)

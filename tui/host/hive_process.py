@@ -22,7 +22,7 @@ from engine.core.i18n import _, language
 from engine.core.paths import Workspace
 from engine.hive.protocol import DEFAULT_PORT
 from engine.runs import lock
-from engine.runs.launch import engine_environment
+from engine.runs.own_process import engine_environment
 from tui.host.shutdown import uninterruptible
 
 HOST = "127.0.0.1"

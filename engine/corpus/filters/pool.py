@@ -19,7 +19,7 @@ from engine.corpus.filters.run import FilteredConversation, FilterTask, filter_c
 from engine.corpus.filters.time_limit import interruptible
 from engine.corpus.filters.turn import FilterSettings
 from engine.corpus.filters.worker import RESULTS, receive, send
-from engine.runs.launch import engine_environment
+from engine.runs.own_process import engine_environment
 
 MIN_CONVERSATIONS = 1_000
 """Conversations from which starting workers, some 0.2 s, pays off."""

@@ -21,7 +21,7 @@ from engine.core.i18n import _
 from engine.core.openmp import SLEEP_SOON
 from engine.inference.llama.parameters import LlamaParameters
 from engine.inference.llama.process import LlamaStart
-from engine.runs.launch import engine_command, engine_environment
+from engine.runs.own_process import engine_command, engine_environment
 
 READ_TIMEOUT_S = 300.0
 """Until the next piece of an answer: a long prompt on a busy machine takes long to read."""

@@ -15,7 +15,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from engine.core.i18n import _
 from engine.core.openmp import of_several_processes
-from engine.runs.launch import engine_command, engine_environment
+from engine.runs.own_process import engine_command, engine_environment
 from engine.runs.torchrun import restarts, world_size
 from engine.training.distributed.exchange import IDLE_TIMEOUT, stay_on_loopback
 

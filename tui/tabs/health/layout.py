@@ -7,8 +7,6 @@ from typing import NamedTuple
 TWO_COLUMNS, WIDE = 80, 120
 COLUMNS = 6
 """Columns of the grid."""
-FRAME = 2
-"""Rows of a border."""
 
 
 class PanelRow(NamedTuple):
