@@ -15,7 +15,9 @@ import msgspec
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _BEGINS = tuple(OPEN[:length] for length in range(len(OPEN) - 1, 0, -1))
-_TAGGED = re.compile(f"{OPEN}(.*?)(?:{CLOSE}|\\Z)", re.DOTALL)
+_BLANKS = re.compile(r"\s*")
+_AFTER = re.compile(f".*?(?:{CLOSE}|(?={OPEN})|\\Z)", re.DOTALL)
+"""What may stand between a call and the rest of the answer: control tokens of a template, too."""
 _ARGUMENTS = ("arguments", "parameters")
 
 
@@ -53,18 +55,23 @@ class CallReader:
         """The rest of the text, and the calls."""
         held, self._held = self._held, ""
         if self._syntax is ToolSyntax.BARE:
-            call = _read(held, self._names)
+            call, _end = _read(held, 0, self._names)
             return (held, []) if call is None else ("", [call])
         calls: list[ToolCall] = []
-
-        def take(found: re.Match[str]) -> str:
-            call = _read(found[1], self._names)
+        texts: list[str] = []
+        at = 0
+        while (begin := held.find(OPEN, at)) >= 0:
+            inside = begin + len(OPEN)
+            call, end = _read(held, inside, self._names)
             if call is None:
-                return found[0]
-            calls.append(call)
-            return ""
-
-        rest = _TAGGED.sub(take, held)
+                texts.append(held[at:inside])
+                at = inside
+            else:
+                texts.append(held[at:begin])
+                calls.append(call)
+                after = _AFTER.match(held, end)
+                at = after.end() if after else end
+        rest = "".join([*texts, held[at:]])
         return (rest.rstrip() if calls else rest), calls
 
     def _call_at(self) -> int:
@@ -160,19 +167,19 @@ def _moved(schema: Any, place: str) -> Any:
     return moved | {"$ref": place + target[1:]} if isinstance(target, str) and target[:1] == "#" else moved
 
 
-def _read(text: str, names: Collection[str]) -> ToolCall | None:
-    """The call in a text that begins with it; control tokens of a template may stand behind it."""
-    text = text.lstrip()
+def _read(text: str, at: int, names: Collection[str]) -> tuple[ToolCall | None, int]:
+    """(the call that stands at `at` of a text, where it ends). Its end is not looked for: arguments may spell it."""
+    begin = _BLANKS.match(text, at)
     try:
-        value, _end = json.JSONDecoder().raw_decode(text)
+        value, end = json.JSONDecoder().raw_decode(text, begin.end() if begin else at)
     except (ValueError, RecursionError):
-        return None
+        return None, at
     if not isinstance(value, dict) or value.get("name") not in names:
-        return None
+        return None, at
     arguments: Any = next((value[field] for field in _ARGUMENTS if field in value), {})
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
         except (ValueError, RecursionError):
-            return None
-    return ToolCall(name=value["name"], arguments=arguments) if isinstance(arguments, dict) else None
+            return None, at
+    return (ToolCall(name=value["name"], arguments=arguments) if isinstance(arguments, dict) else None), end

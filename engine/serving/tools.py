@@ -137,7 +137,11 @@ async def tool_answer(
     sampling = msgspec.structs.replace(sampling, truncate=False)
     if talk.forced:
         begun = f"{OPEN}\n" if syntax is ToolSyntax.TAGGED else ""
-        sampling = msgspec.structs.replace(sampling, json_schema=forced_schema(syntax, talk.tools, talk.name))
+        try:
+            schema = forced_schema(syntax, talk.tools, talk.name)
+        except RecursionError as problem:
+            raise bad_request("parameters of the tools are nested too deeply") from problem
+        sampling = msgspec.structs.replace(sampling, json_schema=schema)
     request = request_to(model, prompt + begun, sampling, keep_s)
     return ToolAnswer(request, CallReader(syntax, talk.names, begun))
 

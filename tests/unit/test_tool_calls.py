@@ -14,6 +14,8 @@ from engine.core.chat import ChatMessage
 from engine.models.chat_template import ChatTemplate
 from engine.models.message_turns import MessageTemplate
 from engine.models.tool_calls import (
+    CLOSE,
+    OPEN,
     CallReader,
     ToolCall,
     ToolSyntax,
@@ -115,6 +117,31 @@ def test_however_an_answer_is_cut_its_text_and_calls_are_the_same(
         answer = answer[size:]
     rest, found = reader.end()
     assert (given_text + rest, found) == (text, calls)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from([OPEN, CLOSE, '"', "\\", "{"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.dictionaries(st.text(), JSON_VALUES, max_size=3), min_size=1, max_size=3), st.booleans())
+def test_whatever_the_arguments_are_a_call_is_read_back(
+    arguments: list[dict[str, Any]], closed: bool
+) -> None:
+    """Also arguments that spell the tags, and calls that are not closed."""
+    calls = [ToolCall(name="weather", arguments=one) for one in arguments]
+    tagged, bare = (
+        [json.dumps({"name": "weather", field: one}, ensure_ascii=False) for one in arguments]
+        for field in ("arguments", "parameters")
+    )
+    reader = CallReader(ToolSyntax.TAGGED, ["weather"])
+    assert reader.push("".join(f"{OPEN}{text}{CLOSE if closed else ''}" for text in tagged)) == ""
+    assert reader.end() == ("", calls)
+    for text, call in zip(bare, calls, strict=True):
+        reader = CallReader(ToolSyntax.BARE, ["weather"])
+        assert reader.push(text) == "" and reader.end() == ("", [call])
 
 
 @pytest.mark.parametrize(
