@@ -11,8 +11,8 @@ import msgspec
 from engine.core.errors import BadInput, H2QError, RunFailed
 from engine.core.i18n import _, language, set_language
 from engine.core.paths import Workspace
-from engine.hive.child_process import child_environment
 from engine.hive.outgoing import base_name
+from engine.runs.launch import engine_environment
 
 
 class BaseLayers(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +30,11 @@ class BaseLayers(msgspec.Struct, frozen=True, kw_only=True):
 def read_base_layers(ws: Workspace, model: str) -> BaseLayers:
     """The layers of the model `model`; of an adapter those of its base. Takes seconds. Raises BadInput, RunFailed."""
     done = subprocess.run(
-        [sys.executable, "-m", "engine.hive.base_layers", str(ws.root), model, language()],
+        [sys.executable, "-P", "-m", "engine.hive.base_layers", str(ws.root), model, language()],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=False,
-        env=child_environment(),
+        env=engine_environment(),
     )
     try:
         found = msgspec.json.decode(done.stdout, type=BaseLayers)

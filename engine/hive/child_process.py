@@ -7,11 +7,6 @@ import sys
 import threading
 
 
-def child_environment() -> dict[str, str]:
-    """The environment in which `python -m` finds the modules that this process finds."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
 def end_with_stdin() -> None:
     """Ends this process when its standard input is closed; the first line must have been read."""
     threading.Thread(target=_wait, args=[sys.stdin.fileno()], daemon=True).start()

@@ -9,15 +9,14 @@ from engine.core.errors import BadInput
 from engine.core.files import check_free_space, locked_folder, make_dirs
 from engine.core.i18n import _
 from engine.core.paths import Workspace
+from engine.hive.archives import unpack_adapter
 from engine.hive.client import HiveClient, Progress
-from engine.hive.incoming import ForeignAdapter, install, unpack_archive
-from engine.hive.protocol import VersionInfo, VersionState
+from engine.hive.incoming import ForeignAdapter, install
+from engine.hive.protocol import LATEST, VersionInfo, VersionState
 from engine.hive.shared_folder import SharedFolderEntry, copy_entry, find_entry
 from engine.hive.shares import change_shares
 from engine.hive.version_text import VERSION_NAME
 from engine.models.card import ADAPTER_WEIGHTS
-
-LATEST = "latest"
 
 
 def fetch_version(
@@ -39,7 +38,7 @@ def fetch_version(
         received = client.download(version, archive, progress)
         with change_shares(ws) as shares:
             shares.bytes_received += received
-        unpack_archive(archive, folder, version.bytes)
+        unpack_adapter(archive, folder, version.bytes)
         archive.unlink()
         foreign = ForeignAdapter(
             version=version.version,
@@ -47,7 +46,6 @@ def fetch_version(
             sha256=version.sha256,
             base_model=version.base_model,
             base_fingerprint=version.base_fingerprint,
-            created_at=version.created_at,
         )
         return install(ws, folder, foreign, name=name, base=base), version
 
@@ -86,6 +84,5 @@ def fetch_from_folder(
             sha256=manifest.files[ADAPTER_WEIGHTS].sha256,
             base_model=manifest.base_model,
             base_fingerprint=manifest.base_fingerprint,
-            created_at=manifest.created_at,
         )
         return install(ws, folder, foreign, name=name, base=base), entry

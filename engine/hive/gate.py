@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ import msgspec
 from engine.core.errors import RunFailed
 from engine.core.i18n import _
 from engine.core.json_text import encode_json
+from engine.runs.launch import engine_command, engine_environment
 
 
 class GateRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,10 +76,11 @@ def run_gate(
     Raises RunFailed when models or conversations cannot be read, or after `timeout_s`.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "engine", "gate"],
+        [*engine_command(), "gate"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        env=engine_environment(),
     )
     on_start(process)
     timer = threading.Timer(timeout_s, process.kill)

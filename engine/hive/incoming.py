@@ -6,15 +6,13 @@ from __future__ import annotations
 import math
 import shutil
 import time
-import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from engine.core.errors import BadInput, H2QError
-from engine.core.files import check_free_space, fsync_dir, make_dirs, write_bytes
+from engine.core.files import check_free_space, file_sha256, fsync_dir, make_dirs, write_bytes
 from engine.core.i18n import _
 from engine.core.outputs import ADAPTER_FOLDER, new_folder
 from engine.core.paths import Workspace
@@ -22,16 +20,13 @@ from engine.export.gguf_writer import write_gguf_copy
 from engine.hive.lora_file import BadAdapter, LoraFile, open_regular, plain_config, read_lora
 from engine.hive.measure import change_norm
 from engine.hive.outgoing import base_name
-from engine.hive.protocol import ARCHIVE_CONFIG, ARCHIVE_INFO, ARCHIVE_WEIGHTS, Rule
+from engine.hive.protocol import Rule
 from engine.hive.shares import FetchedAdapter, Shares, change_shares, read_shares
 from engine.models.base_models import BaseModel, find_base
 from engine.models.card import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CARD_FILE, Lineage, ModelCard, encode_card
 from engine.models.catalog import list_bases
 from engine.models.fetch import FETCHABLE
 from engine.models.registry import NAME, list_models, workspace_entry
-
-_CONFIG_LIMIT = 1 << 20
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -47,32 +42,6 @@ class ForeignAdapter:
     base_model: str
     base_fingerprint: str
     """"" when unknown: the name decides then."""
-    created_at: float
-
-
-def unpack_archive(archive: Path, folder: Path, limit: int) -> None:
-    """Writes the two files of an adapter from a server's archive into `folder`; weights of more than `limit` bytes are refused.
-
-    Raises BadInput.
-    """
-    limits = {ARCHIVE_CONFIG: _CONFIG_LIMIT, ARCHIVE_WEIGHTS: limit}
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            names = packed.namelist()
-            if sorted(set(names) - {ARCHIVE_INFO}) != sorted(limits) or len(names) != len(set(names)):
-                raise BadInput(_("the archive holds something else than an adapter"), path=archive)
-            for name, most in limits.items():
-                with packed.open(name) as source, (folder / name).open("wb") as out:
-                    done = 0
-                    while chunk := source.read(_CHUNK):
-                        done += len(chunk)
-                        if done > most:
-                            raise BadInput(_("the archive is larger than was said"), path=archive)
-                        out.write(chunk)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as problem:
-        if isinstance(problem, OSError) and problem.errno is not None:
-            raise
-        raise BadInput(_("the archive is damaged"), path=archive) from problem
 
 
 def install(ws: Workspace, source: Path, foreign: ForeignAdapter, *, name: str = "", base: str = "") -> str:
@@ -136,11 +105,7 @@ def check_adapter(folder: Path, digest: str) -> LoraFile:
     Raises BadAdapter and BadInput.
     """
     lora = read_lora(folder)
-    found = sha256()
-    with lora.weights.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            found.update(chunk)
-    if found.hexdigest() != digest:
+    if file_sha256(lora.weights) != digest:
         raise BadInput(
             _("these are not the weights that were announced (their hash differs)"), path=lora.weights
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.core.i18n import _
+from engine.hive.aggregation.tensor_io import decode
 from engine.hive.lora_file import ITEM_SIZES, BadAdapter, LoraModule, TensorEntry
 from engine.hive.protocol import Rule
 
@@ -76,10 +77,7 @@ def _values(fd: int, entry: TensorEntry, first: int, count: int, path: Path | No
     data = os.pread(fd, count * size, entry.start + first * size)
     if len(data) != count * size:
         raise BadAdapter(Rule.HEADER, _("the file became shorter while it was read"), path=path)
-    if entry.dtype == "BF16":
-        values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-    else:
-        values = np.frombuffer(data, "<f2" if entry.dtype == "F16" else "<f4")
+    values = decode(data, entry.dtype)
     if not np.isfinite(values).all():
         raise BadAdapter(Rule.FINITE, _("the adapter holds NaN or infinity"), path=path)
-    return values.astype(np.float64)
+    return values

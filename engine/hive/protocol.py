@@ -15,7 +15,6 @@ DEFAULT_PORT = 8000
 """As in HiveMind."""
 SERVER_NAME = "h2q-hive"
 """Value of the `server` header of every answer."""
-TOKEN_VARIABLE = "H2Q_HIVE_TOKEN"  # noqa: S105
 LATEST = "latest"
 """The name under which the current version is asked for."""
 ARCHIVE_CONFIG = "adapter_config.json"

@@ -16,7 +16,8 @@ import msgspec
 from engine.core.errors import H2QError, RunFailed, error_text
 from engine.core.i18n import _
 from engine.hive.aggregation.terms import Contribution, JoinMethod, JoinOptions, JoinReport
-from engine.hive.child_process import child_environment, end_with_stdin
+from engine.hive.child_process import end_with_stdin
+from engine.runs.launch import engine_environment
 
 
 class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,12 +44,13 @@ async def run_order(order: WorkOrder) -> WorkOutcome:
     dies."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",
         "-m",
         "engine.hive.round_work",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env=child_environment(),
+        env=engine_environment(),
     )
     try:
         assert process.stdin is not None and process.stdout is not None

@@ -360,7 +360,10 @@ def test_what_was_taken_by_its_fingerprint_joins_whatever_its_base_is_called(url
     for seed, (user, name) in enumerate(
         {"ann": "Tiny-Base", "bob": "org/TINY-base", "eve": "mine:tag"}.items()
     ):
-        changes = {"config": config(base_model_name_or_path=name), "base_fingerprint": FINGERPRINT}
+        changes: dict[str, Any] = {
+            "config": config(base_model_name_or_path=name),
+            "base_fingerprint": FINGERPRINT,
+        }
         upload = announce(url, weights(seed), user_id=user, **changes).json()["upload_id"]
         put(url, upload, 0, weights(seed))
         assert post(url, f"/uploads/{upload}/finish").status_code == 201
