@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 
@@ -175,6 +176,27 @@ def test_what_the_server_refuses_is_said_with_its_rule_and_nothing_waits(ws: Wor
         with pytest.raises(AdapterRefused) as refused:
             client.upload(ws, adapter, user="bob")
     assert refused.value.rule == "vote" and not read_shares(ws).pending
+
+
+def test_the_list_says_what_became_of_each_adapter(
+    ws: Workspace, url: str, tmp_path: Path, base: tuple[Path, str]
+) -> None:
+    share_both(ws, url)
+    for seed, name in enumerate(("third", "fourth", "fifth"), 7):
+        add_adapter(ws, name, seed=seed, rank=256, base_path=str(base[0]), base_sha256=base[1])
+    with client_at(url) as client:
+        ann = client.upload(ws, outgoing_adapter(ws, "third"), user="ann")
+        httpx.delete(f"{url}/api/v1/adapters/{ann.adapter_id}", trust_env=False).raise_for_status()
+        left_out = next((tmp_path / "hive").glob("second/*/adapter_model.safetensors"))
+        client.upload(ws, outgoing_adapter(ws, "fourth"), user="eve")
+        left_out.write_bytes(b"damaged")
+        version = client.aggregate(AggregateRequest()).version
+        client.upload(ws, outgoing_adapter(ws, "fifth"), user="bob")
+    text = run_cli("hive", "list", "--server", url, "--data-dir", str(ws.root)).out
+    states = {line.split()[1]: line.split("KB  ")[1] for line in text.splitlines() if "KB  " in line}
+    assert states == {
+        "first": f"in {version}", "eve": f"in {version}", "second": "not used in round 1", "ann": "withdrawn", "bob": "waits",
+    }  # fmt: skip
 
 
 def test_a_token_is_asked_for_sent_and_never_written_down(ws: Workspace, tmp_path: Path) -> None:

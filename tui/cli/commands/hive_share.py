@@ -153,8 +153,9 @@ def _list_command() -> Callable[..., None]:
         for line in _version_lines(versions):
             output.echo(line)
         output.echo(_("adapters:") if adapters else _("no adapter yet") + " → h2q-tui hive upload")
+        closed = {one.number for one in rounds if one.closed_at is not None}
         for one in adapters:
-            output.echo("  " + _adapter_line(one))
+            output.echo("  " + _adapter_line(one, waits=one.round not in closed))
         if contributors:
             output.echo(_("contributors:"))
         for person in contributors:
@@ -414,11 +415,17 @@ def _version_lines(versions: list[VersionInfo]) -> list[str]:
     return [version_line(one) for one in versions]
 
 
-def _adapter_line(one: AdapterInfo) -> str:
+def _adapter_line(one: AdapterInfo, *, waits: bool) -> str:
     from engine.hive.sharing_text import size_text
 
     count = n_("{n} conversation", "{n} conversations", one.samples_counted).format(n=one.samples_counted)
-    state = _("in {version}").format(version=one.used_in) if one.used_in else _("waits")
+    state = _("waits")
+    if one.used_in:
+        state = _("in {version}").format(version=one.used_in)
+    elif one.withdrawn:
+        state = _("withdrawn")
+    elif not waits:
+        state = _("not used in round {round}").format(round=one.round)
     return f"{one.id}  {one.user_id}  {one.base_model}  {count}  {size_text(one.bytes)}  {state}"
 
 
