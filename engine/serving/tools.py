@@ -137,11 +137,7 @@ async def tool_answer(
     sampling = msgspec.structs.replace(sampling, truncate=False)
     if talk.forced:
         begun = f"{OPEN}\n" if syntax is ToolSyntax.TAGGED else ""
-        try:
-            schema = forced_schema(syntax, talk.tools, talk.name)
-        except RecursionError as problem:
-            raise bad_request("parameters of the tools are nested too deeply") from problem
-        sampling = msgspec.structs.replace(sampling, json_schema=schema)
+        sampling = msgspec.structs.replace(sampling, json_schema=forced_schema(syntax, talk.tools, talk.name))
     request = request_to(model, prompt + begun, sampling, keep_s)
     return ToolAnswer(request, CallReader(syntax, talk.names, begun))
 

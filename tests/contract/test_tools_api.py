@@ -176,16 +176,6 @@ def test_openais_arguments_as_text_and_results_are_taken(openai_client: openai.O
     assert reply.choices[0].finish_reason == "length" and reply.choices[0].message.content
 
 
-def test_parameters_nested_too_deeply_are_refused(url: str) -> None:
-    parameters: dict[str, Any] = {"type": "object"}
-    for _level in range(400):
-        parameters = {"type": "object", "properties": {"inner": parameters}}
-    tools = [{"type": "function", "function": {"name": "weather", "parameters": parameters}}]
-    body = {"model": "bare", "messages": ASKED, "tools": tools, "tool_choice": "required"}
-    reply = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60, trust_env=False)
-    assert reply.status_code == 400 and httpx.get(f"{url}/api/version", trust_env=False).status_code == 200
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
