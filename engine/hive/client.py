@@ -389,7 +389,7 @@ class HiveClient:
         except (msgspec.DecodeError, UnicodeDecodeError):
             refusal = Refusal(detail="")
         detail = refusal.detail if isinstance(refusal.detail, str) else _first_message(refusal.detail)
-        if status in (401, 403):
+        if status == 401 or (status == 403 and not detail):
             return UsageProblem(
                 _("{server} does not accept the token, or asks for one").format(server=server),
                 hint=f"export {variable(HIVE, 'token')}=TOKEN",
@@ -408,6 +408,8 @@ class HiveClient:
         if not detail:
             return self._not_a_hive()
         text = _("{server} refused: {reason}").format(server=server, reason=detail.rstrip("."))
+        if status == 403:
+            return UsageProblem(text)
         return ServiceUnreachable(text) if status >= 500 else BadInput(text)
 
     def _unreachable(self, problem: Exception) -> ServiceUnreachable:

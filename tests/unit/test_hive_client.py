@@ -211,6 +211,8 @@ def test_a_token_is_asked_for_sent_and_never_written_down(ws: Workspace, tmp_pat
         with client_at(url, hive_token(ws)) as client:
             assert client.server().user == "ann"
             client.upload(ws, outgoing_adapter(ws, "first"))
+            with pytest.raises(UsageProblem, match="--may-aggregate"):
+                client.aggregate(AggregateRequest())
     holders = [file for file in ws.root.rglob("*") if file.is_file() and token.encode() in file.read_bytes()]
     assert [file.name for file in holders] == ["secrets.json"] and holders[0].stat().st_mode & 0o077 == 0
 
