@@ -12,7 +12,7 @@ from engine.core.errors import BadInput, H2QError, RunFailed
 from engine.core.i18n import _, language, set_language
 from engine.core.paths import Workspace
 from engine.hive.outgoing import base_name
-from engine.runs.launch import engine_environment
+from engine.runs.own_process import engine_environment
 
 
 class BaseLayers(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ import msgspec
 from engine.core.errors import RunFailed
 from engine.core.i18n import _
 from engine.core.json_text import encode_json
-from engine.runs.launch import engine_command, engine_environment
+from engine.runs.own_process import engine_command, engine_environment
 
 
 class GateRequest(msgspec.Struct, frozen=True, kw_only=True):

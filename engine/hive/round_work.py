@@ -17,7 +17,7 @@ from engine.core.errors import H2QError, RunFailed, error_text
 from engine.core.i18n import _
 from engine.hive.aggregation.terms import Contribution, JoinMethod, JoinOptions, JoinReport
 from engine.hive.child_process import end_with_stdin
-from engine.runs.launch import engine_environment
+from engine.runs.own_process import engine_environment
 
 
 class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
