@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,33 @@ async def test_a_change_is_made_after_asking(ws: Workspace) -> None:
         assert mode(ws) == 0o600 and "everything is in order" in text_of(app)
         await pilot.press("escape")
         await until(pilot, lambda: app.screen is not sheet)
+
+
+async def test_a_change_of_the_terminal_is_made_where_the_terminal_is(
+    ws: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called, program = tmp_path / "called", tmp_path / "tmux"
+    program.write_text(f"#!/bin/sh\necho \"$@\" >> {called}\necho 'xterm|256'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("TMUX", "/tmp/tmux,1,0")
+    monkeypatch.setenv("TERM", "screen")
+    for name in ("COLORTERM", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    master, slave = os.openpty()
+    with os.fdopen(master), os.fdopen(slave, "w") as terminal:
+        monkeypatch.setattr(sys, "__stdout__", terminal)
+        app = H2QApp(ws)
+        async with app.run_test(size=(80, 24)) as pilot:
+            sheet = MachineCheck(ws, ("colours",))
+            await app.push_screen(sheet)
+            await until(pilot, lambda: [item.grade for item in sheet.items] == [Grade.WARN], 30.0)
+            await pilot.press("f")
+            await until(pilot, lambda: isinstance(app.screen, Confirm))
+            await pilot.press("y")
+            await until(pilot, lambda: "New windows of this tmux" in text_of(app), 30.0)
+            assert "set -g default-terminal tmux-256color" in called.read_text()
+            assert [item.grade for item in sheet.items] == [Grade.WARN], "this window stays as it is"
 
 
 async def test_an_app_that_only_looks_changes_nothing(ws: Workspace) -> None:

@@ -76,6 +76,8 @@ def start_hive(ws: Workspace, port: int) -> ServedHive:
             raise Busy(_("a hive is served from this workspace already"))
         log = _log(ws)
         try:
+            # Whoever finds the lock taken reads whom to end there: never the number of an earlier server.
+            _record(ws).unlink(missing_ok=True)
             with log.open("wb") as out:
                 process = subprocess.Popen(
                     [
@@ -89,7 +91,11 @@ def start_hive(ws: Workspace, port: int) -> ServedHive:
                     pass_fds=(fd,),
                     env=engine_environment(),
                 )  # fmt: skip
-            write_json(_record(ws), {"pid": process.pid, "url": serve_url(port)}, mode=0o600)
+            try:
+                write_json(_record(ws), {"pid": process.pid, "url": serve_url(port)}, mode=0o600)
+            except OSError:
+                process.terminate()  # without its record nobody could end it here
+                raise
         finally:
             os.close(fd)
         _wait_until_listening(process, port, log)

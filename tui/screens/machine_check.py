@@ -20,9 +20,11 @@ from textual.widgets.option_list import Option
 from engine.core.errors import H2QError
 from engine.core.i18n import _, n_
 from engine.core.paths import Workspace
-from engine.health.grades import GRADE_NAMES, CheckResult, Grade
+from engine.health.grades import GRADE_NAMES, CheckResult, Fix, Grade, NotKnown
+from engine.health.reading import run_program
 from engine.health.terminal import COLOURS, TERMINAL
 from tui.host.cli_call import change_json, cli_json
+from tui.host.shutdown import uninterruptible
 from tui.screens.ask import Confirm
 from tui.terminal.text import fit, one_line, safe
 
@@ -43,6 +45,7 @@ _CODES = (0, 5)
 
 
 _OWN = {row.id: row for row in (TERMINAL, COLOURS)}
+"""Checks of the terminal, by id. The other process has none: these are made, and changed, in this one."""
 
 
 class _CheckOutput(msgspec.Struct):
@@ -99,7 +102,6 @@ class MachineCheck(ModalScreen[None]):
         try:
             output = await cli_json(self.workspace, "check", *self._only, codes=_CODES)
             items = msgspec.json.decode(output, type=_CheckOutput).items
-            # The other process has no terminal: what is said of it is read here.
             own = {id_: await asyncio.to_thread(row.run, self.workspace) for id_, row in _OWN.items()}
             self._show([own.get(item.id, item) for item in items])
         except (H2QError, OSError, msgspec.DecodeError) as problem:
@@ -145,16 +147,27 @@ class MachineCheck(ModalScreen[None]):
             return
         self.changing = item.id
         self._say(_("changing: {what} …").format(what=item.fix.hint))
-        words = ("check", "--only", item.id, "--fix", "--yes", item.id)
         try:
-            output = await asyncio.to_thread(change_json, self.workspace, *words, codes=_CODES)
-            (after,) = msgspec.json.decode(output, type=_CheckOutput).items
-        except (H2QError, OSError, ValueError) as problem:
+            after = await asyncio.to_thread(self._change, item.id, item.fix)
+        except (H2QError, OSError, ValueError, NotKnown) as problem:
             self._say(str(problem))
         else:
             self._show([after if row.id == after.id else row for row in self.items])
+            if after == item:
+                self._say(item.fix.change)  # of windows to come: this one stays as it is
         finally:
             self.changing = ""
+
+    def _change(self, id_: str, fix: Fix) -> CheckResult:
+        """Makes a change and checks again; called in a thread. Raises H2QError, OSError, ValueError and NotKnown."""
+        if id_ in _OWN:
+            with uninterruptible():
+                run_program(*fix.command)
+            return _OWN[id_].run(self.workspace)
+        words = ("check", "--only", id_, "--fix", "--yes", id_)
+        output = change_json(self.workspace, *words, codes=_CODES)
+        (after,) = msgspec.json.decode(output, type=_CheckOutput).items
+        return after
 
     def action_again(self) -> None:
         if not self.changing:
