@@ -22,6 +22,7 @@ from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
 from tui.host import hive_process
 from tui.host.hive_process import served_here, stop_hive
+from tui.tabs.hive.messages import HiveWorkDone
 from tui.tabs.hive.tab import HiveTab
 
 
@@ -134,6 +135,8 @@ async def test_versions_are_joined_fetched_adopted_and_given_up_again(
         await pilot.press("y")
         await until(pilot, lambda: in_use(ws) == f"hive-{version}")
         await shows(pilot, "u undoes it")
+        tab.post_message(HiveWorkDone("another action"))
+        await shows(pilot, "another action")
         await pilot.press("u")
         await until(pilot, lambda: in_use(ws) is None)
 

@@ -430,6 +430,7 @@ class HiveTab(Tab):
         except (H2QError, OSError) as problem:
             self._fail(problem)
             return
+        self._undo = ""
         name = done.name or _("no model")
         self.post_message(HiveWorkDone(_("In use now: {name}.").format(name=name)))
 
@@ -455,6 +456,6 @@ class HiveTab(Tab):
     @on(HiveWorkDone)
     def _work_done(self, message: HiveWorkDone) -> None:
         self._set_busy("")
-        self._undo = message.undo
+        self._undo = message.undo or self._undo
         self.show_message(message.text, "success")
         self._watch()
